@@ -1,0 +1,71 @@
+# `make` lists the targets. PORT=8000 moves demo and dev; ONCE=1 ends the demo after its table; HARVEST=0 leaves the
+# demo's first harvest out.
+PORT ?= 8000
+ONCE ?= 0
+HARVEST ?= 1
+
+SHELL := /bin/bash
+PYTHON := .venv/bin/python
+MANAGE := $(PYTHON) manage.py
+SQLITE = DATABASE_URL="sqlite:///$(CURDIR)/var/$(1)/db.sqlite3"
+COMPILE := CUSTOM_COMPILE_COMMAND="make lock" .venv/bin/pip-compile --quiet --strip-extras --allow-unsafe \
+	--generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
+
+.PHONY: help demo dev test check bench clean lock
+
+help:
+	@echo "make demo    the demonstration lab: shares, storage, web server, a first harvest (ONCE=1, HARVEST=0, PORT=8000)"
+	@echo "make test    the checks and all the tests"
+	@echo "make check   format, lint, types, import rules, missing migrations, deployment settings, diagrams"
+	@echo "make dev     web server, worker and beat, which start anew when the source changes (PORT=8000)"
+	@echo "make lock    resolves requirements/*.in into the lock files"
+	@echo "make clean   removes .venv, the demonstration and caches; leaves the data of make dev alone"
+
+# Each stamp is newer than the lock files it stands for, so that nothing is installed twice.
+.venv/installed-run: requirements.txt bin/setup
+	bin/setup requirements.txt
+	@touch $@
+
+.venv/installed-demo: requirements.txt requirements/demo.txt bin/setup
+	bin/setup requirements.txt requirements/demo.txt
+	@touch $@
+
+.venv/installed-test: requirements.txt requirements/demo.txt requirements/test.txt bin/setup
+	bin/setup requirements.txt requirements/demo.txt requirements/test.txt
+	@touch $@
+
+demo: .venv/installed-demo
+	@bin/debian smbd=samba || echo "Without Samba the demonstration serves its shares with impacket's SMB server."
+	@$(call SQLITE,demo) $(MANAGE) demo --directory var/demo --port $(PORT) \
+		$(if $(filter-out 0,$(ONCE)),--once) $(if $(filter 0,$(HARVEST)),--no-harvest)
+
+dev: .venv/installed-run
+	@$(MANAGE) up --dev --port $(PORT)
+
+test: .venv/installed-test
+	bin/debian smbd=samba postgres=postgresql redis-server=redis-server xxhsum=xxhash
+	$(MAKE) --no-print-directory check
+	$(PYTHON) -m pytest
+
+check: .venv/installed-test
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	$(call SQLITE,check) .venv/bin/mypy
+	.venv/bin/lint-imports
+	$(call SQLITE,check) $(MANAGE) makemigrations --check --dry-run
+	$(call SQLITE,check) STREAMWEAVE_HTTPS=true ALLOWED_HOSTS=streamweave.example.org ARK_NAAN=12345 \
+		$(MANAGE) check --deploy --fail-level WARNING
+	$(call SQLITE,check) $(MANAGE) diagram --check docs/states.md
+
+bench:
+	@echo "There is no benchmark yet." >&2; exit 2
+
+lock:
+	@[ -x .venv/bin/pip-compile ] || { bin/setup && $(PYTHON) -m pip install --quiet pip-tools; }
+	$(COMPILE) -o requirements.txt requirements/base.in
+	$(COMPILE) -c requirements.txt -o requirements/demo.txt requirements/demo.in
+	$(COMPILE) -c requirements.txt -c requirements/demo.txt -o requirements/test.txt requirements/test.in
+
+clean:
+	rm -rf .venv var/demo var/check .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,67 @@
+"""Clears away what dead workers left staged, and takes back what they held."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from itertools import islice
+
+from django.db.models import Q
+from django.utils import timezone
+
+from harvest.models import OPEN, FileTransfer, HarvestRun, RunStatus, State
+from harvest.storage.base import Storage
+
+
+def take_back(now: datetime | None = None) -> int:
+    """Free the files that dead workers held. Their walks free themselves when the lease runs out."""
+    return FileTransfer.objects.take_back_abandoned(now or timezone.now())
+
+
+def runs_with_work(now: datetime | None = None) -> list[HarvestRun]:
+    """The runs that something is due for: queued, to be walked, with files due, or done and not ended."""
+    now = now or timezone.now()
+    due = HarvestRun.objects.filter(pk__in=FileTransfer.objects.due(now).order_by().values("run").distinct())
+    unleased = Q(lease_token=None) | Q(lease_expires_at__lte=now)
+    open_ = HarvestRun.objects.filter(unleased, status__in=OPEN).filter(
+        Q(next_attempt_at=None) | Q(next_attempt_at__lte=now)
+    )
+    idle = open_.exclude(
+        status=RunStatus.RUNNING,
+        walked_at__isnull=False,
+        pk__in=FileTransfer.objects.unfinished().filter(waiting_reason=None).order_by().values("run"),
+    )
+    return list(idle.union(due.filter(instrument__paused_at=None, instrument__deleted_at=None)).order_by("created_at"))
+
+
+def clear_leftovers(storage: Storage) -> int:
+    """Discard what is staged on the storage by attempts that are over. How many."""
+    cleared = 0
+    found = ((ref, token) for ref, token in storage.leftovers())
+    while chunk := list(islice(found, 1000)):
+        attempts = {token: _attempt(token) for _, token in chunk}
+        ids = [attempt[0] for attempt in attempts.values() if attempt]
+        alive = {
+            (pk, carry_attempts): (state, leased)
+            for pk, carry_attempts, state, leased in FileTransfer.objects.filter(pk__in=ids).values_list(
+                "pk", "carry_attempts", "state", "lease_token"
+            )
+        }
+        for ref, token in chunk:
+            state, leased = alive.get(attempts[token] or (uuid.UUID(int=0), 0), (None, None))
+            if attempts[token] and not leased and state != State.CARRIED:
+                storage.discard(ref, "")
+                cleared += 1
+    return cleared
+
+
+def _attempt(token: str) -> tuple[uuid.UUID, int] | None:
+    """(transfer, attempt) of a token that the way of a file made; None for any other."""
+    transfer, dash, number = token.partition("-")
+    number = number.removesuffix("c")
+    if len(transfer) != 32 or not dash or not number.isdigit():
+        return None
+    try:
+        return uuid.UUID(hex=transfer), int(number)
+    except ValueError:
+        return None

@@ -1,0 +1,87 @@
+"""What a worker does for a run, until nothing of it is due: begin, walk, advance batch after batch, end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable
+from datetime import datetime
+
+from django.db import transaction
+from django.utils import timezone
+
+from harvest import janitor, runs
+from harvest.batch import Batch
+from harvest.connections import Connections
+from harvest.models import FileTransfer, HarvestRun, Instrument, LeaseLostError, RunStatus
+from harvest.pipeline import advance
+from harvest.storage.base import StorageError
+
+log = logging.getLogger(__name__)
+
+BATCH_FILES = 200
+BATCH_BYTES = 256 * 1024 * 1024
+"""A batch is lost and done again as one, so neither many files nor many bytes are in one."""
+
+
+def holder() -> str:
+    """Who works here: host and process."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def work_on(run: HarvestRun, *, seconds: float, after_batch: Callable[[HarvestRun], None] = lambda run: None) -> bool:
+    """Do what is due for `run`, for about `seconds` at most. Whether more is due right now.
+
+    `after_batch` is called after the walk and after every batch.
+    """
+    stop_at = time.monotonic() + seconds
+    if run.status == RunStatus.QUEUED and not runs.begin(run):
+        return False
+    if run.status == RunStatus.RUNNING and run.walked_at is None:
+        if not runs.walk(run):
+            return False
+        after_batch(run)
+    with Connections(run.instrument) as connections:
+        while batch := claim(run):
+            try:
+                advance(batch, connections)
+            except LeaseLostError:
+                log.warning("run %s: another worker has taken over a batch of %s", run.pk, len(batch.transfers))
+            after_batch(run)
+            if time.monotonic() >= stop_at:
+                return True
+        ended = runs.end_if_done(run)
+        if ended:
+            _tidy_up(run, connections)
+        return False
+
+
+def claim(run: HarvestRun) -> Batch | None:
+    """The next batch of the run, or None: nothing due, or the instrument must be left alone for now."""
+    now = timezone.now()
+    with transaction.atomic():
+        instrument = Instrument.objects.select_for_update().get(pk=run.instrument_id)
+        if instrument.paused_at or runs.quiet_until(instrument, now) or _busy(instrument, now):
+            return None
+        token, transfers = run.transfers.claim(now=now, holder=holder(), limit=BATCH_FILES, limit_bytes=BATCH_BYTES)
+    run.instrument = instrument
+    return Batch(run, token, transfers) if transfers else None
+
+
+def _busy(instrument: Instrument, now: datetime) -> bool:
+    """Whether as many connections to the instrument are open as it allows."""
+    batches = FileTransfer.objects.filter(run__instrument=instrument, lease_expires_at__gt=now)
+    walks = HarvestRun.objects.filter(instrument=instrument, lease_expires_at__gt=now)
+    open_ = batches.order_by().values("lease_token").distinct().count() + walks.count()
+    return open_ >= instrument.max_connections
+
+
+def _tidy_up(run: HarvestRun, connections: Connections) -> None:
+    """After the end of a run: manifests, and left-overs of dead workers. What fails here is done after the next."""
+    try:
+        runs.write_manifests(run, connections)
+        janitor.clear_leftovers(connections.storage(run.storage_location))
+    except StorageError as error:
+        log.warning("run %s: manifests or left-overs: %s", run.pk, error)

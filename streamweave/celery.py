@@ -1,0 +1,28 @@
+"""The Celery application: everything it is told stands in the settings under `CELERY_`."""
+
+from __future__ import annotations
+
+import logging.config
+import os
+from typing import Any
+
+from celery import Celery
+from celery.signals import setup_logging
+
+from streamweave import broker
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "streamweave.settings")
+
+broker.register()
+
+app = Celery("streamweave")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()
+
+
+@setup_logging.connect
+def log_like_django(**kwargs: Any) -> None:
+    """Workers and beat log as the web server does; while a receiver is connected, Celery sets up nothing of its own."""
+    from django.conf import settings  # the settings are not there yet when this module is imported
+
+    logging.config.dictConfig(settings.LOGGING)

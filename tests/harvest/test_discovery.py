@@ -1,0 +1,303 @@
+"""What a walk makes of a share: new, changed and replaced files, in sets."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from harvest.discovery import Change, compare, discover
+from harvest.models import (
+    FileRecord,
+    FileTransfer,
+    FileVersion,
+    HarvestRun,
+    HarvestSchedule,
+    ReplacedFile,
+    RunStatus,
+    State,
+    StorageLocation,
+)
+from harvest.storage.base import Entry, Fault, StorageError, Unreadable
+from harvest.storage.posix import PosixStorage
+
+WRITTEN_AT = datetime(2026, 1, 15, 12, 0, tzinfo=UTC)
+
+
+def entry(size_bytes: int = 10, minutes: int = 0, file_id: str | None = "1", created: int | None = None) -> Entry:
+    created_at = None if created is None else WRITTEN_AT + timedelta(minutes=created)
+    return Entry("a/fid", size_bytes, WRITTEN_AT + timedelta(minutes=minutes), file_id, created_at)
+
+
+def version(frozen: bool = True, created: int | None = None) -> FileVersion:
+    return FileVersion(
+        size_bytes=10,
+        source_mtime=WRITTEN_AT,
+        source_file_id="1",
+        source_created_at=None if created is None else WRITTEN_AT + timedelta(minutes=created),
+        frozen_at=WRITTEN_AT if frozen else None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("seen", "known", "change"),
+    [
+        (entry(), None, Change.NEW),
+        (entry(), version(), Change.NONE),
+        (entry(file_id="2"), version(), Change.NONE),
+        (entry(size_bytes=11), version(frozen=False), Change.UNSETTLED),
+        (entry(size_bytes=11), version(), Change.CHANGED),
+        (entry(minutes=1), version(), Change.CHANGED),
+        (entry(size_bytes=11, file_id="2"), version(), Change.REPLACED),
+        (entry(size_bytes=11, file_id=None), version(), Change.CHANGED),
+        # where ids are used again, the time of creation tells
+        (entry(minutes=9, created=8), version(created=-5), Change.REPLACED),
+        (entry(minutes=9, created=-5), version(created=-5), Change.CHANGED),
+        (entry(minutes=9, created=None), version(created=-5), Change.CHANGED),
+        (entry(minutes=9, created=8), version(created=None), Change.CHANGED),
+    ],
+)
+def test_a_listing_is_compared_with_the_newest_version(seen: Entry, known: FileVersion | None, change: Change) -> None:
+    assert compare(seen, known, ReplacedFile.NEW_RECORD) is change
+
+
+def test_an_instrument_may_take_replaced_files_as_versions() -> None:
+    assert compare(entry(size_bytes=11, file_id="2"), version(), ReplacedFile.NEW_VERSION) is Change.CHANGED
+
+
+@pytest.fixture
+def run(schedule: HarvestSchedule) -> HarvestRun:
+    return new_run(schedule)
+
+
+def new_run(schedule: HarvestSchedule, storage: StorageLocation | None = None) -> HarvestRun:
+    HarvestRun.objects.filter(status=RunStatus.RUNNING).update(status=RunStatus.COMPLETED, ended_at=WRITTEN_AT)
+    return HarvestRun.objects.create(
+        schedule=schedule,
+        instrument=schedule.instrument,
+        storage_location=storage or schedule.default_storage_location,
+        status=RunStatus.RUNNING,
+    )
+
+
+@pytest.fixture
+def share(tmp_path: Path) -> Path:
+    folder = tmp_path / "share"
+    folder.mkdir()
+    return folder
+
+
+def write(path: Path, content: bytes, minutes: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    at = (WRITTEN_AT + timedelta(minutes=minutes)).timestamp()
+    os.utime(path, (at, at))
+
+
+def walk(run: HarvestRun, share: Path) -> HarvestRun:
+    with PosixStorage.from_config(str(share), {}) as source:
+        discover(run, source, lambda: None)
+    run.refresh_from_db()
+    return run
+
+
+def freeze(path: str) -> None:
+    """As if a copy of the newest version had been verified."""
+    record = FileRecord.objects.current().get(source_path=path)
+    newest = record.versions.get(number=record.version_number)
+    newest.xxhash, newest.sha256, newest.frozen_at = "0" * 16, "0" * 64, WRITTEN_AT
+    newest.save()
+    for transfer in newest.transfers.all():
+        transfer.state, transfer.checksum_verified, transfer.completed_at = State.AVAILABLE, True, WRITTEN_AT
+        transfer.source_checksum = transfer.dest_checksum = "0" * 16
+        transfer.stored_path, transfer.stored_path_key = f"NMR/{path}", newest.pk
+        transfer.save()
+
+
+def test_new_files_get_a_record_a_version_and_a_transfer(run: HarvestRun, share: Path) -> None:
+    write(share / "20260115_glucose/fid", b"0123456789")
+    write(share / "20260115_glucose/acqus", b"##TITLE=")
+
+    walk(run, share)
+
+    assert (run.files_seen, run.files_discovered) == (2, 2)
+    record = FileRecord.objects.get(source_path="20260115_glucose/fid")
+    assert (record.filename, record.size_bytes, record.source_mtime) == ("fid", 10, WRITTEN_AT)
+    assert record.persistent_id.startswith("ark:/99999/fk4")
+    assert (record.xxhash, record.sha256, record.metadata, record.owner) == (None, None, {}, None)
+    transfer = record.transfers.get()
+    assert (transfer.state, transfer.run, transfer.storage_location) == (State.DISCOVERED, run, run.storage_location)
+
+
+def test_a_second_walk_finds_nothing_new(run: HarvestRun, share: Path, schedule: HarvestSchedule) -> None:
+    write(share / "fid", b"0123456789")
+    walk(run, share)
+    freeze("fid")
+
+    again = walk(new_run(schedule), share)
+
+    assert (again.files_seen, again.files_discovered) == (1, 0)
+    assert (FileRecord.objects.count(), FileVersion.objects.count(), FileTransfer.objects.count()) == (1, 1, 1)
+
+
+def test_a_changed_file_is_a_new_version_of_the_same_record(
+    run: HarvestRun, share: Path, schedule: HarvestSchedule
+) -> None:
+    write(share / "fid", b"0123456789")
+    walk(run, share)
+    freeze("fid")
+    write(share / "fid", b"0123456789 and more", minutes=5)
+
+    walk(new_run(schedule), share)
+
+    record = FileRecord.objects.get()
+    assert (record.version_number, record.size_bytes, record.xxhash) == (2, 19, None)
+    assert list(record.versions.values_list("number", "size_bytes")) == [(1, 10), (2, 19)]
+    assert record.transfers.filter(state=State.DISCOVERED).get().version.number == 2
+
+
+def test_a_replaced_file_is_a_new_record(run: HarvestRun, share: Path, schedule: HarvestSchedule) -> None:
+    write(share / "test.fid", b"of the first team")
+    walk(run, share)
+    freeze("test.fid")
+    write(share / "new", b"of the second", minutes=5)
+    (share / "new").replace(share / "test.fid")
+
+    walk(new_run(schedule), share)
+
+    old, new = FileRecord.objects.order_by("generation")
+    assert (old.generation, old.is_current, old.size_bytes) == (1, False, 17)
+    assert (new.generation, new.is_current, new.size_bytes) == (2, True, 13)
+    assert old.persistent_id != new.persistent_id
+
+
+def test_a_file_without_a_copy_is_taken_as_it_is_now(run: HarvestRun, share: Path, schedule: HarvestSchedule) -> None:
+    write(share / "fid", b"begun")
+    walk(run, share)
+    FileTransfer.objects.update(state=State.READY, given_up=True, error_message="no")
+    write(share / "fid", b"begun and ended", minutes=5)
+
+    walk(new_run(schedule), share)
+
+    transfer = FileTransfer.objects.get()
+    assert (transfer.state, transfer.given_up, transfer.error_message) == (State.DISCOVERED, False, None)
+    assert (transfer.version.number, transfer.version.size_bytes, transfer.record.size_bytes) == (1, 15, 15)
+
+
+def test_a_file_that_a_worker_holds_is_left_to_it(run: HarvestRun, share: Path, schedule: HarvestSchedule) -> None:
+    write(share / "fid", b"begun")
+    walk(run, share)
+    token, held = FileTransfer.objects.claim(now=WRITTEN_AT, holder="w", limit=9, limit_bytes=9)
+    FileTransfer.objects.update(state=State.READY)
+    write(share / "fid", b"begun and ended", minutes=5)
+
+    walk(new_run(schedule), share)
+
+    transfer = FileTransfer.objects.get()
+    assert (transfer.state, transfer.lease_token) == (State.READY, token)
+    assert len(held) == 1
+
+
+@pytest.mark.parametrize("state", [State.SKIPPED, State.VANISHED])
+def test_skipped_and_vanished_files_are_looked_at_again_on_the_same_row(
+    run: HarvestRun, share: Path, schedule: HarvestSchedule, state: State
+) -> None:
+    write(share / "scratch.tmp", b"temp data\n")
+    walk(run, share)
+    FileTransfer.objects.update(state=state, reason="because")
+
+    again = walk(new_run(schedule), share)
+
+    transfer = FileTransfer.objects.get()
+    assert (transfer.state, transfer.reason, transfer.run) == (State.DISCOVERED, None, again)
+    assert again.files_discovered == 1
+
+
+def test_a_second_storage_gets_its_own_transfer_of_the_same_record(
+    run: HarvestRun, share: Path, schedule: HarvestSchedule, second_archive: StorageLocation
+) -> None:
+    write(share / "fid", b"0123456789")
+    walk(run, share)
+    freeze("fid")
+    other = HarvestSchedule.objects.create(
+        instrument=schedule.instrument, default_storage_location=second_archive, cron_expression="0 2 * * *"
+    )
+
+    walk(new_run(other), share)
+
+    assert FileRecord.objects.count() == 1
+    assert set(FileTransfer.objects.values_list("scheduled_storage__name", "state")) == {
+        ("archive", "available"),
+        ("second", "discovered"),
+    }
+
+
+def test_a_storage_that_a_redirect_has_served_gets_no_second_copy(
+    run: HarvestRun, share: Path, schedule: HarvestSchedule, second_archive: StorageLocation
+) -> None:
+    write(share / "fid", b"0123456789")
+    walk(run, share)
+    freeze("fid")
+    FileTransfer.objects.update(storage_location=second_archive)
+    other = HarvestSchedule.objects.create(
+        instrument=schedule.instrument, default_storage_location=second_archive, cron_expression="0 2 * * *"
+    )
+
+    first = walk(new_run(other), share)
+    second = walk(new_run(other), share)
+
+    extra = FileTransfer.objects.get(scheduled_storage=second_archive)
+    assert extra.state == State.SKIPPED
+    assert (first.files_discovered, first.files_skipped) == (1, 1)
+    assert (second.files_discovered, second.files_skipped) == (0, 0)
+
+
+def test_a_thousand_files_cost_no_more_queries_than_ten(
+    run: HarvestRun, share: Path, schedule: HarvestSchedule
+) -> None:
+    for number in range(10):
+        write(share / f"{number:04}", b"x")
+    with CaptureQueriesContext(connection) as ten:
+        walk(run, share)
+    for number in range(1000):
+        write(share / f"{number:04}", b"x", minutes=0)
+    with CaptureQueriesContext(connection) as thousand:
+        walk(new_run(schedule), share)
+    # Bulk inserts are split by the database's greatest number of parameters; nothing else grows.
+    assert len(thousand) <= len(ten) + 12
+
+
+def test_unreadable_folders_are_written_down_and_the_rest_goes_on(run: HarvestRun, share: Path) -> None:
+    class Partly(PosixStorage):
+        def walk(self, top: str = "", *, recursive: bool = True):  # type: ignore[no-untyped-def]
+            yield Unreadable("secret", StorageError(Fault.DENIED, "Access to “secret”\nis denied."))
+            yield from super().walk(top, recursive=recursive)
+
+    write(share / "fid", b"0123456789")
+    with Partly(str(share)) as source:
+        discover(run, source, lambda: None)
+    run.refresh_from_db()
+
+    error = run.errors.get()
+    assert (error.path, error.code) == ("secret", "denied")
+    assert "\n" not in error.message
+    assert (run.walk_errors, run.files_seen) == (1, 1)
+
+
+def test_paths_of_any_length_and_script_are_kept(run: HarvestRun, share: Path) -> None:
+    deep = "/".join(["長い名前" * 10] * 30)
+    write(share / deep / "ﬁd\u202egnp.exe", b"x")
+    write(share / "cafe\u0301", b"x")
+    write(share / "caf\u00e9", b"x")
+
+    walk(run, share)
+
+    assert set(FileRecord.objects.values_list("source_path", flat=True)) == {
+        f"{deep}/ﬁd\u202egnp.exe",
+        "cafe\u0301",
+        "caf\u00e9",
+    }

@@ -1,0 +1,1 @@
+"""Whole ways of files, from a share to a storage, on real servers."""
