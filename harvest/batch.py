@@ -64,6 +64,10 @@ class Batch:
             raise LeaseLostError
         self._renewed_at = time.monotonic()
 
+    def confirm(self) -> None:
+        """Return only if the lease is ours still, and renewed. Raises LeaseLostError."""
+        self.hold_for(settings.LEASE_SECONDS)
+
     def release(self) -> None:
         """Give back what is still held, as it stands."""
         self._mine().update(**RELEASED)

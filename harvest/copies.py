@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from django.db import transaction
 from django.utils import timezone
@@ -78,25 +78,57 @@ def _carry_one(batch: Batch, connections: Connections, transfer: FileTransfer, s
         version.source_file_id,
         version.source_created_at,
     )
-    token = f"{transfer.pk.hex}-{transfer.carry_attempts}"
     try:
-        staged, sums = way.stage(
-            connections.source(), expected, storage, transfer.reserved_path, token, progress=progress
-        )
-    except way.TakenError as error:
-        if not way.holds(storage, transfer.reserved_path, error.sums, batch.keep):
-            _taken(batch, transfer)
-            return False
-        sums = error.sums
-        staged = Staged("", transfer.reserved_path, sums.size_bytes, Proof.READ_BACK_PUBLISHED, published=True)
+        done = _stage(batch, transfer, storage, connections.source(), expected, progress=progress)
     except (way.SourceChangedError, way.SourceError) as error:
-        return _from_another_copy(batch, connections, transfer, storage, token, error)
-    if version.frozen_at is not None and (sums.xxh64, sums.sha256) != (version.xxhash, version.sha256):
+        return _from_another_copy(batch, connections, transfer, storage, error)
+    if done is None:
+        return False
+    staged, sums = done
+    if version.frozen_at is not None and not _is_of(version, sums):
         # Same size and time, other bytes: the source was rewritten and its times put back.
-        storage.discard(staged.ref, staged.path)
-        return _from_another_copy(batch, connections, transfer, storage, token, way.SourceChangedError(expected))
+        way.discard(storage, staged, batch.confirm)
+        return _from_another_copy(batch, connections, transfer, storage, way.SourceChangedError(expected))
     _note_staged(transfer, staged, sums)
     return True
+
+
+def _stage(
+    batch: Batch,
+    transfer: FileTransfer,
+    storage: Storage,
+    source: Storage,
+    expected: Entry,
+    *,
+    progress: way.Progress,
+    source_is_live: bool = True,
+) -> tuple[Staged, way.Sums] | None:
+    """Stage the file, or adopt what has its name at the destination if it is equal. None where it left the batch."""
+    path = transfer.reserved_path
+    token = f"{transfer.pk.hex}-{transfer.carry_attempts}" + ("" if source_is_live else "c")
+    try:
+        return way.stage(
+            source,
+            expected,
+            storage,
+            path,
+            token,
+            progress=progress,
+            confirm=batch.confirm,
+            source_is_live=source_is_live,
+        )
+    except way.TakenError as error:
+        if way.holds(storage, path, error.sums, batch.keep):
+            return Staged("", path, error.sums.size_bytes, Proof.READ_BACK_PUBLISHED, published=True), error.sums
+    if _remove_own(batch, storage, transfer):
+        _carry_again(batch, transfer, "An earlier attempt had left other bytes under its name; they were removed.")
+    else:
+        _taken(batch, transfer)
+    return None
+
+
+def _is_of(version: FileVersion, sums: way.Sums) -> bool:
+    return (sums.xxh64, sums.sha256) == (version.xxhash, version.sha256)
 
 
 def _note_staged(transfer: FileTransfer, staged: Staged, sums: way.Sums) -> None:
@@ -111,7 +143,6 @@ def _from_another_copy(
     connections: Connections,
     transfer: FileTransfer,
     storage: Storage,
-    token: str,
     error: way.SourceChangedError | way.SourceError,
 ) -> bool:
     """The source no longer has this version. Copy it from a verified copy on another storage, where there is one."""
@@ -121,15 +152,19 @@ def _from_another_copy(
         raise error
     copies = FileTransfer.objects.stored().filter(version=version).exclude(storage_location=transfer.storage_location)
     for copy in copies.select_related("storage_location"):
-        other = connections.storage(copy.storage_location)
         expected = Entry(copy.reserved_path, version.size_bytes, version.source_mtime)
-        staged, sums = way.stage(
-            other, expected, storage, transfer.reserved_path, f"{token}c", progress=batch.keep, source_is_live=False
-        )
-        if (sums.xxh64, sums.sha256) == (version.xxhash, version.sha256):
-            _note_staged(transfer, staged, sums)
+        try:
+            other = connections.storage(copy.storage_location)
+            done = _stage(batch, transfer, storage, other, expected, progress=batch.keep, source_is_live=False)
+        except way.SourceError as trouble:
+            log.error("the copy of %s on %s: %s", transfer.record.persistent_id, copy.storage_location, trouble)
+            continue
+        if done is None:
+            return False
+        if _is_of(version, done[1]):
+            _note_staged(transfer, *done)
             return True
-        storage.discard(staged.ref, staged.path)
+        way.discard(storage, done[0], batch.confirm)
         log.error("the copy of %s on %s is damaged", transfer.record.persistent_id, copy.storage_location)
     if gone:
         batch.vanish([transfer])
@@ -138,12 +173,27 @@ def _from_another_copy(
     return False
 
 
+def _remove_own(batch: Batch, storage: Storage, transfer: FileTransfer) -> bool:
+    """Remove what has the file's name at the destination, if an attempt of this very transfer put it there, which has
+    never been verified or served. Whether it did."""
+    token = storage.token_of(transfer.reserved_path)
+    if token is None or not token.startswith(f"{transfer.pk.hex}-"):
+        return False
+    batch.confirm()
+    storage.delete(transfer.reserved_path)
+    return True
+
+
 def _taken(batch: Batch, transfer: FileTransfer) -> None:
     message = (
         f"“{transfer.destination_path}” holds another file, which StreamWeave did not put there. It is never replaced: "
         "move it away, then retry."
     )
     batch.fail([transfer], "destination", Fault.EXISTS.value, message, permanent=True, state=State.READY)
+
+
+def _carry_again(batch: Batch, transfer: FileTransfer, message: str) -> None:
+    batch.fail([transfer], "destination", "unverified", message, state=State.READY)
 
 
 # ------------------------------------------------------------------------------------------------------------- verify
@@ -160,7 +210,7 @@ def verify(batch: Batch, connections: Connections, transfers: Transfers) -> None
         batch.hold_for(30 + sum(item.size_bytes for item in unpublished) / 10_000_000)
         try:
             storage.make_durable(unpublished)
-            _verified(batch, location, _publish_proven(batch, storage, staged))
+            _verified(batch, storage, _publish_proven(batch, storage, staged))
         except StorageError as error:
             connections.forget_broken()
             batch.fail_by([t for t in group if t in batch.transfers], "destination", error)
@@ -176,33 +226,36 @@ def _expected(transfer: FileTransfer) -> way.Sums:
 def _publish_proven(batch: Batch, storage: Storage, staged: dict[FileTransfer, Staged]) -> list[FileTransfer]:
     """Prove, then publish; where the store can only be read under final names, publish, then prove. Returns those that
     are both. The others leave the batch."""
-    proven, published = [], []
-    for transfer, item in staged.items():
-        if item.published:
-            published.append(transfer)
-        elif item.proof is Proof.READ_BACK_PUBLISHED or _prove(batch, storage, transfer, item):
-            proven.append(transfer)
+    proven = [
+        transfer
+        for transfer, item in staged.items()
+        if not item.published
+        and (item.proof is Proof.READ_BACK_PUBLISHED or _each(batch, transfer, _proves, storage, item))
+    ]
+    published = [transfer for transfer, item in staged.items() if item.published]
     for transfer, error in zip(proven, storage.publish([staged[transfer] for transfer in proven]), strict=True):
-        if error is None:
+        if error is None or _each(batch, transfer, _was_published, storage, staged[transfer], error):
             published.append(transfer)
-        elif error.fault in (Fault.EXISTS, Fault.NOT_FOUND):
-            # Published by an attempt that died before it could say so? Then the final name holds just our bytes.
-            if way.holds(storage, transfer.reserved_path, _expected(transfer), batch.keep):
-                storage.discard(staged[transfer].ref, staged[transfer].path)
-                published.append(transfer)
-            elif error.fault is Fault.EXISTS:
-                storage.discard(staged[transfer].ref, staged[transfer].path)
-                _taken(batch, transfer)
-            else:
-                _carry_again(batch, transfer, "The hidden copy was lost.")
-        else:
-            batch.fail_by([transfer], "destination", error)
     return [
-        t for t in published if staged[t].proof is not Proof.READ_BACK_PUBLISHED or _prove_published(batch, storage, t)
+        transfer
+        for transfer in published
+        if staged[transfer].proof is not Proof.READ_BACK_PUBLISHED
+        or _each(batch, transfer, _proves_published, storage, staged[transfer])
     ]
 
 
-def _prove(batch: Batch, storage: Storage, transfer: FileTransfer, staged: Staged) -> bool:
+def _each(batch: Batch, transfer: FileTransfer, step: Callable[..., bool], *args: object) -> bool:
+    """One step for one file: a fault that concerns this file only fails it alone."""
+    try:
+        return step(batch, transfer, *args)
+    except StorageError as error:
+        if error.whole_storage:
+            raise
+        batch.fail_by([transfer], "destination", error)
+        return False
+
+
+def _proves(batch: Batch, transfer: FileTransfer, storage: Storage, staged: Staged) -> bool:
     try:
         way.prove(storage, staged, _expected(transfer), batch.keep)
     except way.UnequalError as error:
@@ -216,56 +269,87 @@ def _prove(batch: Batch, storage: Storage, transfer: FileTransfer, staged: Stage
     return True
 
 
-def _prove_published(batch: Batch, storage: Storage, transfer: FileTransfer) -> bool:
-    if way.holds(storage, transfer.reserved_path, _expected(transfer), batch.keep):
+def _was_published(batch: Batch, transfer: FileTransfer, storage: Storage, staged: Staged, error: StorageError) -> bool:
+    """Publishing failed: because an attempt that died had done it before it could say so? Then the final name holds
+    just our bytes."""
+    if error.fault not in (Fault.EXISTS, Fault.NOT_FOUND):
+        raise error
+    ours = way.holds(storage, transfer.reserved_path, _expected(transfer), batch.keep)
+    storage.discard(staged.ref, "" if ours else staged.path)
+    if not ours and error.fault is Fault.EXISTS:
+        _taken(batch, transfer)
+    elif not ours:
+        _carry_again(batch, transfer, "The hidden copy was lost; it is copied again.")
+    return ours
+
+
+def _proves_published(batch: Batch, transfer: FileTransfer, storage: Storage, staged: Staged) -> bool:
+    if way.holds(storage, staged.path, _expected(transfer), batch.keep):
         return True
-    # Ours by reservation, unverified, and never served.
-    storage.discard(transfer.staged.ref, transfer.staged.path)
-    _carry_again(batch, transfer, "The copy reads back differently from what was sent; it is copied again.")
+    if _remove_own(batch, storage, transfer):
+        _carry_again(batch, transfer, "The copy reads back differently from what was sent; it is copied again.")
+    else:
+        _taken(batch, transfer)
     return False
 
 
-def _carry_again(batch: Batch, transfer: FileTransfer, message: str) -> None:
-    batch.fail([transfer], "destination", "unverified", message, state=State.READY)
-
-
-def _verified(batch: Batch, location: StorageLocation, transfers: list[FileTransfer]) -> None:
+def _verified(batch: Batch, storage: Storage, transfers: list[FileTransfer]) -> None:
     """Write down that these are verified, freeze their versions, and count them: all or nothing."""
     if not transfers:
         return
-    now = timezone.now()
-    for transfer in transfers:
-        transfer.dest_checksum, transfer.checksum_verified = transfer.source_checksum, True
-        transfer.verified_by, transfer.completed_at = transfer.staged_proof, now
-        transfer.staged_ref = transfer.staged_proof = None
-        transfer.error_phase = transfer.error_code = transfer.error_message = None
-        transfer.attempts = 0
     with transaction.atomic():
-        _freeze(transfers)
+        frozen, other = _freeze(transfers)
+        now = timezone.now()
+        for transfer in frozen:
+            transfer.dest_checksum, transfer.checksum_verified = transfer.source_checksum, True
+            transfer.verified_by, transfer.completed_at = transfer.staged_proof, now
+            transfer.staged_ref = transfer.staged_proof = None
+            transfer.error_phase = transfer.error_code = transfer.error_message = None
+            transfer.attempts = 0
         batch.move(
-            transfers,
+            frozen,
             State.VERIFIED,
             *("dest_checksum", "checksum_verified", "verified_by", "completed_at", "staged_ref", "staged_proof"),
             *("error_phase", "error_code", "error_message", "attempts"),
         )
         batch.count(
-            files_completed=len(transfers),
-            bytes_transferred=sum(transfer.bytes_transferred or 0 for transfer in transfers),
+            files_completed=len(frozen),
+            bytes_transferred=sum(transfer.bytes_transferred or 0 for transfer in frozen),
         )
+    for transfer in other:
+        batch.confirm()
+        storage.delete(transfer.reserved_path)
+        _carry_again(batch, transfer, "Another storage got other bytes of this version first; it is copied again.")
 
 
-def _freeze(transfers: list[FileTransfer]) -> None:
-    """Freeze the versions of which a first copy is verified, and mirror their sums on their records."""
+def _freeze(transfers: list[FileTransfer]) -> tuple[list[FileTransfer], list[FileTransfer]]:
+    """Freeze the versions of which a first copy is verified, as they were when they were carried, and mirror that on
+    their records. Returns the transfers whose bytes are those of their version, and those whose are not, because
+    another storage was first with other bytes."""
     now = timezone.now()
-    fresh = [transfer for transfer in transfers if transfer.version.frozen_at is None]
+    versions = [transfer.version_id for transfer in transfers]
+    there = FileVersion.objects.select_for_update().filter(pk__in=versions, frozen_at__isnull=False)
+    frozen = {pk: sums for pk, *sums in there.values_list("pk", "xxhash", "sha256")}
+    fresh = [transfer for transfer in transfers if transfer.version_id not in frozen]
     for transfer in fresh:
         version, record = transfer.version, transfer.record
         version.xxhash, version.sha256 = record.xxhash, record.sha256 = transfer.source_checksum, transfer.source_sha256
         version.frozen_at = now
-    versions = [transfer.version for transfer in fresh]
-    FileVersion.objects.filter(frozen_at=None).bulk_update(versions, ["xxhash", "sha256", "frozen_at"])
+        record.size_bytes, record.source_mtime = version.size_bytes, version.source_mtime
+    seen = ["size_bytes", "source_mtime"]
+    FileVersion.objects.bulk_update(
+        [transfer.version for transfer in fresh],
+        ["xxhash", "sha256", "frozen_at", *seen, "source_file_id", "source_created_at"],
+    )
     newest = [transfer.record for transfer in fresh if transfer.record.version_number == transfer.version.number]
-    FileRecord.objects.bulk_update(newest, ["xxhash", "sha256"])
+    FileRecord.objects.bulk_update(newest, ["xxhash", "sha256", *seen])
+    other = [
+        transfer
+        for transfer in transfers
+        if frozen.get(transfer.version_id, [transfer.source_checksum, transfer.source_sha256])
+        != [transfer.source_checksum, transfer.source_sha256]
+    ]
+    return [transfer for transfer in transfers if transfer not in other], other
 
 
 def _by_storage(transfers: Transfers) -> list[tuple[StorageLocation, list[FileTransfer]]]:

@@ -129,12 +129,14 @@ def stage(
     token: str,
     *,
     progress: Progress,
+    confirm: Callable[[], None],
     source_is_live: bool = True,
 ) -> tuple[Staged, Sums]:
     """Bring the file `expected` from the source to a hidden place at the destination.
 
     `source_is_live`: the source may change at any time, so it is looked at again after reading; a verified copy on
-    another storage is not. Returns what was staged and the sums of what was read. Raises SourceError,
+    another storage is not. `confirm` is called before something is taken away that others could rely on by now, and
+    raises if the file is no longer ours. Returns what was staged and the sums of what was read. Raises SourceError,
     SourceChangedError, StorageError (the destination's), TakenError; whatever is raised, nothing stays staged.
     """
     staged: Staged | None = None
@@ -154,11 +156,18 @@ def stage(
                 raise SourceChangedError(now)
     except BaseException:
         if staged is not None:
-            destination.discard(staged.ref, staged.path)
+            discard(destination, staged, confirm)
         raise
     if staged is None:
         raise TakenError(content.sums)
     return staged, content.sums
+
+
+def discard(destination: Storage, staged: Staged, confirm: Callable[[], None]) -> None:
+    """Take staged bytes away again; where they bear their final name already, only if `confirm` does not raise."""
+    if staged.published:
+        confirm()
+    destination.discard(staged.ref, staged.path)
 
 
 def sums_of(chunks: Iterable[bytes], progress: Progress) -> Sums:

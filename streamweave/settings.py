@@ -149,7 +149,7 @@ USE_TZ = True
 
 AUTH_USER_MODEL = "access.User"
 AUTHENTICATION_BACKENDS = [
-    "django.contrib.auth.backends.ModelBackend",
+    "access.backends.EmailBackend",
     "guardian.backends.ObjectPermissionBackend",
 ]
 ANONYMOUS_USER_NAME = None  # guardian makes no user for those who are not logged in
@@ -205,7 +205,7 @@ MAX_ATTEMPTS = env.whole("MAX_ATTEMPTS", 5)
 MAX_LOSSES = env.whole("MAX_LOSSES", 3)
 TASK_SECONDS = env.whole("TASK_SECONDS", 6 * 3600, least=60)
 
-CELERY_BROKER_URL = env.secret("CELERY_BROKER_URL") or f"{broker.SCHEME}://"
+CELERY_BROKER_URL = env.secret("CELERY_BROKER_URL") or f"{broker.SCHEME}://localhost"
 CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any]
 match CELERY_BROKER_URL.partition(":")[0]:
     case broker.SCHEME:

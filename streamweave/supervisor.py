@@ -132,7 +132,7 @@ class Supervisor:
         self.url = f"http://{'localhost' if host == '127.0.0.1' else host}:{port}/"
         self.log_path = settings.DATA_DIR / "logs" / "streamweave.log"
         self._echo = echo
-        celery = [sys.executable, "-m", "celery", "-A", "streamweave"]
+        celery = [sys.executable, "-m", "celery", "--quiet", "-A", "streamweave"]
         gunicorn = [sys.executable, "-m", "gunicorn", "streamweave.wsgi", "--bind", f"{host}:{port}", "--threads", "8"]
         gunicorn += ["--graceful-timeout", "5", "--no-control-socket"]
         # One worker has nobody to gossip with, and each of its heartbeats would be a file of the embedded broker.

@@ -62,11 +62,17 @@ def refuse_taken_name(row: Any, name: str) -> None:
         raise ValidationError(f"There is another {row._meta.verbose_name} called “{name}”.")
 
 
-class EquipmentAdmin(SoftDeletedAdmin):
-    """Rows that administrators set up: never removed, restored unless another has the name by now."""
+class BoundedAdmin(SoftDeletedAdmin):
+    """Rows that administrators set up; none is ever removed."""
 
     paginator = BoundedPaginator
     list_per_page = 50
+
+
+class EquipmentAdmin(BoundedAdmin):
+    """The same for rows with names: restored unless another has the name by now."""
+
+    form = EquipmentForm
 
     @admin.action(description="Restore the chosen %(verbose_name_plural)s")
     def restore(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
@@ -74,8 +80,7 @@ class EquipmentAdmin(SoftDeletedAdmin):
 
 
 def _restore(row: Any) -> None:
-    if hasattr(row, "name"):
-        refuse_taken_name(row, row.name)
+    refuse_taken_name(row, row.name)
     row.restore()
 
 

@@ -28,20 +28,20 @@ class ServiceAccountForm(EquipmentForm):
     password = forms.CharField(
         required=False,
         strip=False,
-        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),  # it never renders what it is given
         help_text="Kept encrypted and never shown again. Leave it empty to keep the old one.",
     )
 
     class Meta:
         model = ServiceAccount
-        fields = ("name", "domain", "username")
+        fields = ("name", "domain", "username", "password")
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean()
-        if cleaned.get("password"):
-            self.instance.password = cleaned["password"]
-        elif self.instance._state.adding:
-            self.add_error("password", "Give the password with which the account logs in.")
+        if not cleaned.get("password"):
+            cleaned.pop("password", None)  # what is not there is not written
+            if self.instance._state.adding:
+                self.add_error("password", "Give the password with which the account logs in.")
         return cleaned
 
 
@@ -55,15 +55,8 @@ class ServiceAccountAdmin(EquipmentAdmin):
     fields = ("name", "domain", "username", "password", *TIMES)
 
 
-class InstrumentForm(EquipmentForm):
-    class Meta:
-        model = Instrument
-        fields = "__all__"  # noqa: DJ007 - the page lists them
-
-
 @admin.register(Instrument)
 class InstrumentAdmin(EquipmentAdmin):
-    form = InstrumentForm
     list_display = ("name", "location", "address", "service_account", "enabled", "last_harvested_at", "health")
     list_filter = ("enabled", ("paused_at", admin.EmptyFieldListFilter), DeletedFilter)
     list_select_related = ("service_account",)

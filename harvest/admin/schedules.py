@@ -13,7 +13,7 @@ from django.utils.safestring import SafeString
 
 from access.admin import DeletedFilter
 from harvest.admin.actions import dry_run_page, harvest_now
-from harvest.admin.base import EquipmentAdmin
+from harvest.admin.base import BoundedAdmin
 from harvest.models import HarvestRun, HarvestSchedule, RunStatus
 from streamweave.lib import cron
 
@@ -21,7 +21,7 @@ SHOWN = "%a %d %b %Y, %H:%M %Z"
 
 
 @admin.register(HarvestSchedule)
-class HarvestScheduleAdmin(EquipmentAdmin):
+class HarvestScheduleAdmin(BoundedAdmin):
     list_display = (
         "instrument",
         "default_storage_location",
@@ -59,7 +59,7 @@ class HarvestScheduleAdmin(EquipmentAdmin):
 
     @admin.display(description="in words")
     def in_words(self, schedule: HarvestSchedule) -> str:
-        return cron.explain(schedule.cron_expression) if schedule.cron_expression else "–"
+        return cron.explain(schedule.cron_expression) if _is_valid(schedule) else "–"
 
     @admin.display(description="next")
     def next_run(self, schedule: HarvestSchedule) -> str:
@@ -67,8 +67,8 @@ class HarvestScheduleAdmin(EquipmentAdmin):
 
     @admin.display(description="next five times")
     def next_runs(self, schedule: HarvestSchedule) -> SafeString | str:
-        times = _next(schedule, 5) if schedule.cron_expression else []
-        return format_html_join("", "{}<br>", ((time,) for time in times)) or "none while it is not enabled"
+        times = format_html_join("", "{}<br>", ((time,) for time in _next(schedule, 5)))
+        return times or "none while it is not enabled"
 
     @admin.display(description="last run")
     def last_run(self, schedule: Any) -> str:
@@ -84,6 +84,17 @@ class HarvestScheduleAdmin(EquipmentAdmin):
         return dry_run_page(self, request, chosen)
 
 
+def _is_valid(schedule: HarvestSchedule) -> bool:
+    """A form that is refused shows what was typed into it."""
+    try:
+        cron.validate(schedule.cron_expression, schedule.timezone)
+    except cron.CronError:
+        return False
+    return True
+
+
 def _next(schedule: HarvestSchedule, count: int) -> list[str]:
+    if not _is_valid(schedule):
+        return []
     zone = ZoneInfo(schedule.timezone)
     return [slot.astimezone(zone).strftime(SHOWN) for slot in schedule.next_slots(count)]

@@ -324,12 +324,16 @@ class StorageLocation(SoftDeletedModel):
             kind = storage_class(self.type, kinds=storage_kinds())
         except StorageError as error:
             raise ValidationError({"type": str(error)}) from None
+        config = self.connection_config or {}
         problems = []
-        for problem in jsonschema.Draft202012Validator(kind.config_schema).iter_errors(self.connection_config or {}):
+        for problem in jsonschema.Draft202012Validator(kind.config_schema).iter_errors(config):
             where = ".".join(str(part) for part in problem.absolute_path)
-            problems.append(f"{where}: {problem.message}" if where else problem.message)
+            # A secret is not repeated in the message that refuses it.
+            message = "This cannot be a secret." if where in kind.secret_fields else problem.message
+            problems.append(f"{where}: {message}" if where else message)
         if problems:
             raise ValidationError({"connection_config": problems})
+        self._clean_meaning(kind.secret_fields & config.keys())
         self._refuse_to_move()
 
     def _clean_meaning(self, secret_keys: AbstractSet[str]) -> None:

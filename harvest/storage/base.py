@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
@@ -191,7 +191,7 @@ class Storage(ABC):
         """The file at `path` as it is now. Raises StorageError (not_found, …)."""
 
     @abstractmethod
-    def read(self, path: str, *, offset: int = 0) -> Iterator[bytes]:
+    def read(self, path: str, *, offset: int = 0) -> Generator[bytes]:
         """The bytes of the file from `offset` on, in pieces of at most CHUNK_BYTES, in order.
 
         Opened so that nobody else is hindered from writing, renaming or deleting it. Close the iterator (or exhaust

@@ -12,7 +12,7 @@ import errno
 import os
 import stat
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Self
@@ -166,7 +166,7 @@ class PosixStorage(Storage):
             raise StorageError(Fault.NOT_FOUND, f"{self._full(path)}: It is not a file.", path=path)
         return _entry(path, found)
 
-    def read(self, path: str, *, offset: int = 0) -> Iterator[bytes]:
+    def read(self, path: str, *, offset: int = 0) -> Generator[bytes]:
         with self._parent(path) as (folder, name):
             yield from self._read(folder, name, path, offset=offset, past_cache=False)
 

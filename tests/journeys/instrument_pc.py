@@ -1,4 +1,4 @@
-"""The computer of an instrument: writes to the share by SMB as its own programs do, with locks and all."""
+"""The computer of an instrument: writes to the share by SMB, as its programs do, with their locks."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class InstrumentPC:
         smbclient.reset_connection_cache(connection_cache=self._cache, fail_on_error=False)
 
     def write(self, path: str, content: bytes) -> None:
-        with self._open(path, "wb") as file:
+        with self._open(path, "wb", share_access="r") as file:
             file.write(content)
 
     def append(self, path: str, content: bytes) -> None:
-        with self._open(path, "ab") as file:
+        with self._open(path, "ab", share_access="r") as file:
             file.write(content)
 
     def rename(self, old: str, new: str) -> None:
@@ -40,13 +40,12 @@ class InstrumentPC:
 
     @contextmanager
     def holding(self, path: str) -> Iterator[None]:
-        """Keeps the file open and lets nobody else in, as acquisition software does."""
-        with self._open(path, "r+b"):
+        """Keeps the file open and lets nobody else in, as some acquisition software does."""
+        with self._open(path, "r+b", share_access=None):
             yield
 
-    def _open(self, path: str, mode: str) -> Any:
-        # smbclient's default is to share with nobody.
-        return smbclient.open_file(self._name(path), mode, **self._session)
+    def _open(self, path: str, mode: str, *, share_access: str | None) -> Any:
+        return smbclient.open_file(self._name(path), mode, share_access=share_access, **self._session)
 
     def _name(self, path: str) -> str:
         return "\\".join((self._root, *path.split("/")))

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import Any
 
 from streamweave.lib.loglines import OneLineFormatter
 
 
-def record(message: str, *args: object, **more: object) -> logging.LogRecord:
-    return logging.LogRecord("harvest", logging.INFO, __file__, 1, message, args, **more)
+def record(message: str, *args: object, exc_info: Any = None) -> logging.LogRecord:
+    return logging.LogRecord("harvest", logging.INFO, __file__, 1, message, args, exc_info)
 
 
 def test_a_name_with_a_line_break_gives_one_line():

@@ -36,10 +36,8 @@ def test_a_missing_key_is_named_and_nothing_is_given_back():
 
 def test_every_change_to_a_sealed_text_is_noticed():
     sealed = encrypt("secret", [NEW])
-    for position in range(len(sealed)):
+    for position in range(len(sealed.rstrip("=")) - 1):  # the last character has bits that base64 does not use
         changed = sealed[:position] + ("A" if sealed[position] != "A" else "B") + sealed[position + 1 :]
-        if position == len(sealed) - 1 or sealed[position:].strip("=") == "":
-            continue  # padding of base64, which carries nothing
         with pytest.raises(SecretError):
             decrypt(changed, [NEW])
 

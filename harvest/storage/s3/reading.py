@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,7 @@ def token_in(answer: Mapping[str, Any]) -> str | None:
 
 def read_object(
     client: S3Client, bucket: str, key: str, *, path: str, offset: int = 0, token: str | None = None
-) -> Iterator[bytes]:
+) -> Generator[bytes]:
     """The bytes of the object from `offset` on, in pieces of at most CHUNK_BYTES.
 
     A body that breaks off is taken up again by range, at most `RESUMES` times, and only while the object is the same

@@ -9,7 +9,7 @@ later attempt, can tell whose it is.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import copy
 from datetime import UTC, datetime
@@ -149,7 +149,7 @@ class S3Storage(Storage):
         answer = self._head(path)
         return None if answer is None else token_in(answer)
 
-    def read(self, path: str, *, offset: int = 0) -> Iterator[bytes]:
+    def read(self, path: str, *, offset: int = 0) -> Generator[bytes]:
         return read_object(self._client, self._bucket, self._key(path), path=path, offset=offset)
 
     # ------------------------------------------------------------------------------------------------- writing

@@ -6,7 +6,7 @@ import logging
 import re
 import struct
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, ClassVar, Self
 
@@ -203,11 +203,11 @@ class SmbStorage(Storage):
             file_id=unique_id(file_id),
         )
 
-    def read(self, path: str, *, offset: int = 0) -> Iterator[bytes]:
+    def read(self, path: str, *, offset: int = 0) -> Generator[bytes]:
         names.split(path, separators="\\")
         return self._read(path, path, offset=offset, past_cache=False)
 
-    def _read(self, path: str, shown: str, *, offset: int, past_cache: bool) -> Iterator[bytes]:
+    def _read(self, path: str, shown: str, *, offset: int, past_cache: bool) -> Generator[bytes]:
         with self._handle(path, access=_READ, options=_A_FILE, shown=shown) as (share, handle):
             yield from self._each(share.read(handle, offset=offset, past_cache=past_cache), handle, shown)
 
