@@ -18,6 +18,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from harvest.models import FORGET_ERROR, FileRecord, FileTransfer, FileVersion, HarvestRun, LeaseLostError, State
+from harvest.models.states import STORED, check_step
 from harvest.storage.base import Entry, Fault, StorageError
 from streamweave.lib.logs import one_line
 
@@ -33,6 +34,9 @@ def retry_delay(attempts: int) -> timedelta:
     """The pause after the `attempts`-th failure: 5 s, 20 s, 80 s …, at most an hour, with jitter of a half."""
     seconds = min(FIRST_RETRY_SECONDS * 4 ** (attempts - 1), 3600)
     return timedelta(seconds=seconds * random.uniform(0.75, 1.25))  # noqa: S311 - jitter, no secret
+
+
+BEFORE_A_COPY = (State.DISCOVERED, State.ACCEPTED, State.READY)
 
 
 class Batch:
@@ -86,8 +90,7 @@ class Batch:
         if not transfers:
             return
         before = [transfer.state for transfer in transfers]
-        for transfer in transfers:
-            transfer.state = state
+        _step(transfers, state)
         try:
             with transaction.atomic():
                 self._write(transfers, ["state", *fields])
@@ -115,8 +118,8 @@ class Batch:
 
     def end(self, transfers: Sequence[FileTransfer], state: State, reason: str | None = None) -> None:
         """Bring `transfers` to an end and let them go; `reason` overrides the one on the objects."""
+        _step(transfers, state)
         for transfer in transfers:
-            transfer.state = state
             transfer.reason = reason if reason is not None else transfer.reason
             self._forget(transfer)
         self._stop(transfers, ["state", "reason", *FORGET_ERROR], files_skipped=len(transfers))
@@ -145,8 +148,8 @@ class Batch:
 
     def finish(self, transfers: Sequence[FileTransfer]) -> None:
         """They have come to the end of the way: let them go."""
+        _step(transfers, State.AVAILABLE)
         for transfer in transfers:
-            transfer.state = State.AVAILABLE
             self._forget(transfer)
         self._stop(transfers, ["state", *FORGET_ERROR])
 
@@ -154,9 +157,9 @@ class Batch:
         self, transfers: Sequence[FileTransfer], reason: str, until: datetime, *fields: str, state: State | None = None
     ) -> None:
         """Let `transfers` go until then; they wait for something that is not ours to hurry."""
+        _step(transfers, state)
         for transfer in transfers:
             transfer.waiting_reason, transfer.next_attempt_at = reason, until
-            transfer.state = state or transfer.state
         self._stop(transfers, ["state", "waiting_reason", "next_attempt_at", *fields])
 
     def fail(
@@ -172,19 +175,14 @@ class Batch:
         """Record what went wrong and let `transfers` go: to the next attempt, or given up."""
         now = timezone.now()
         given_up = 0
+        _step(transfers, state)
         for transfer in transfers:
             transfer.attempts += 1
             transfer.error_phase, transfer.error_code, transfer.error_message = phase, code, one_line(message)
             transfer.waiting_reason = None
-            transfer.state = state or transfer.state
             transfer.given_up = permanent or transfer.attempts >= settings.MAX_ATTEMPTS
             transfer.next_attempt_at = None if transfer.given_up else now + retry_delay(transfer.attempts)
-            given_up += transfer.given_up and transfer.state in (
-                State.DISCOVERED,
-                State.ACCEPTED,
-                State.READY,
-                State.CARRIED,
-            )
+            given_up += transfer.given_up and transfer.state not in STORED
         fields = ["state", "attempts", "error_phase", "error_code", "error_message", "waiting_reason", "given_up"]
         self._stop(transfers, [*fields, "next_attempt_at"], files_failed=given_up)
 
@@ -198,6 +196,29 @@ class Batch:
             return
         permanent = error.permanent or error.fault in GIVE_UP_AT_ONCE
         self.fail(transfers, phase, error.fault.value, str(error), permanent=permanent, state=state)
+        if error.whole_storage and transfers:
+            self._spare_the_others(transfers, phase, error, permanent=permanent)
+
+    def _spare_the_others(
+        self, failed: Sequence[FileTransfer], phase: str, error: StorageError, *, permanent: bool
+    ) -> None:
+        """What the whole source or destination cannot do, it need not be asked again for each batch of the run: the
+        run's other files share the fate of these, in a few queries."""
+        now = timezone.now()
+        others = FileTransfer.objects.due(now).filter(run=self.run.pk, state__in=BEFORE_A_COPY)
+        if phase == "destination":
+            others = others.filter(storage_location__in={transfer.storage_location_id for transfer in failed})
+        told = {
+            "error_phase": phase,
+            "error_code": error.fault.value,
+            "error_message": one_line(str(error)),
+            "waiting_reason": None,
+        }
+        last = others if permanent else others.filter(attempts__gte=settings.MAX_ATTEMPTS - 1)
+        with transaction.atomic():
+            self.count(files_failed=last.update(**told, attempts=F("attempts") + 1, given_up=True))
+            again_at = now + retry_delay(failed[0].attempts)
+            others.update(**told, attempts=F("attempts") + 1, next_attempt_at=again_at)
 
     # ------------------------------------------------------------------------------------------------ letting go
 
@@ -224,3 +245,11 @@ class Batch:
             HarvestRun.objects.filter(pk=self.run.pk).update(
                 **{field: F(field) + number for field, number in counted.items()}
             )
+
+
+def _step(transfers: Iterable[FileTransfer], state: State | None) -> None:
+    """Set the state on the objects; None leaves it. Raises ValueError for a step that no file takes."""
+    if state is not None:
+        for transfer in transfers:
+            check_step(transfer.state, state)
+            transfer.state = state

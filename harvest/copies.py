@@ -327,22 +327,28 @@ def _freeze(transfers: list[FileTransfer]) -> tuple[list[FileTransfer], list[Fil
     their records. Returns the transfers whose bytes are those of their version, and those whose are not, because
     another storage was first with other bytes."""
     now = timezone.now()
-    versions = [transfer.version_id for transfer in transfers]
-    there = FileVersion.objects.select_for_update().filter(pk__in=versions, frozen_at__isnull=False)
-    frozen = {pk: sums for pk, *sums in there.values_list("pk", "xxhash", "sha256")}
+    locked = FileVersion.objects.select_for_update().filter(pk__in=[transfer.version_id for transfer in transfers])
+    rows = {row.pk: row for row in locked}
+    frozen = {pk: [row.xxhash, row.sha256] for pk, row in rows.items() if row.frozen_at is not None}
     fresh = [transfer for transfer in transfers if transfer.version_id not in frozen]
     for transfer in fresh:
         version, record = transfer.version, transfer.record
         version.xxhash, version.sha256 = record.xxhash, record.sha256 = transfer.source_checksum, transfer.source_sha256
         version.frozen_at = now
-        record.size_bytes, record.source_mtime = version.size_bytes, version.source_mtime
+    _update_versions(fresh, ["xxhash", "sha256", "frozen_at"], ["xxhash", "sha256"])
+    moved_on = [
+        t
+        for t in fresh
+        if rows[t.version_id].source_mtime != t.version.source_mtime
+        or rows[t.version_id].size_bytes != t.version.size_bytes
+    ]
+    for transfer in moved_on:
+        transfer.record.size_bytes, transfer.record.source_mtime = (
+            transfer.version.size_bytes,
+            transfer.version.source_mtime,
+        )
     seen = ["size_bytes", "source_mtime"]
-    FileVersion.objects.bulk_update(
-        [transfer.version for transfer in fresh],
-        ["xxhash", "sha256", "frozen_at", *seen, "source_file_id", "source_created_at"],
-    )
-    newest = [transfer.record for transfer in fresh if transfer.record.version_number == transfer.version.number]
-    FileRecord.objects.bulk_update(newest, ["xxhash", "sha256", *seen])
+    _update_versions(moved_on, [*seen, "source_file_id", "source_created_at"], seen)
     other = [
         transfer
         for transfer in transfers
@@ -350,6 +356,13 @@ def _freeze(transfers: list[FileTransfer]) -> tuple[list[FileTransfer], list[Fil
         != [transfer.source_checksum, transfer.source_sha256]
     ]
     return [transfer for transfer in transfers if transfer not in other], other
+
+
+def _update_versions(transfers: list[FileTransfer], fields: list[str], mirrored: list[str]) -> None:
+    """Write `fields` of the versions of `transfers`, and `mirrored` of the records whose newest version that is."""
+    FileVersion.objects.bulk_update([transfer.version for transfer in transfers], fields)
+    newest = [transfer.record for transfer in transfers if transfer.record.version_number == transfer.version.number]
+    FileRecord.objects.bulk_update(newest, mirrored)
 
 
 def _by_storage(transfers: Transfers) -> list[tuple[StorageLocation, list[FileTransfer]]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import islice
 from uuid import UUID
 
@@ -43,27 +43,32 @@ class Change(enum.Enum):
     REPLACED = "another file under the same name"
 
 
-def compare(entry: Entry, version: FileVersion | None, replaced_file: str) -> Change:
+def compare(entry: Entry, version: FileVersion | None, run: HarvestRun) -> Change:
     """What a listing says of a file, beside the newest version that we know."""
     if version is None:
         return Change.NEW
-    if (entry.size_bytes, entry.modified_at) == (version.size_bytes, version.source_mtime):
-        return Change.NONE
+    same = (entry.size_bytes, entry.modified_at) == (version.size_bytes, version.source_mtime)
     if version.frozen_at is None:
-        return Change.UNSETTLED
-    if is_replacement(entry, version) and replaced_file == ReplacedFile.NEW_RECORD:
+        return Change.NONE if same and entry.file_id == version.source_file_id else Change.UNSETTLED
+    if same:
+        return Change.NONE
+    offset = timedelta(seconds=run.clock_offset_seconds or 0)
+    replaced = is_replacement(entry, version, version.frozen_at + offset)
+    if replaced and run.instrument.replaced_file == ReplacedFile.NEW_RECORD:
         return Change.REPLACED
     return Change.CHANGED
 
 
-def is_replacement(entry: Entry, version: FileVersion) -> bool:
+def is_replacement(entry: Entry, version: FileVersion, copied_at: datetime) -> bool:
     """Whether other content lies in another file, not in the same one written further.
 
-    Another file id says so; so does another time of creation, for file ids are used again on some file systems.
+    Another file id says so. File systems use ids again, so a time of creation after `copied_at` (by the share's clock),
+    when a copy of the version was there already, says so too. Where a server keeps no such time it tells the last
+    access instead, which then was ours, before the copy was there.
     """
     if None not in (entry.file_id, version.source_file_id) and entry.file_id != version.source_file_id:
         return True
-    return None not in (entry.created_at, version.source_created_at) and entry.created_at != version.source_created_at
+    return entry.created_at is not None and entry.created_at > copied_at
 
 
 @dataclass
@@ -82,7 +87,7 @@ def discover(run: HarvestRun, source: Storage, keep: Callable[[], None]) -> None
     `keep` is called as steps advance and may raise to stop the walk. May be repeated after a crash: what was written
     is found as known. Raises StorageError where the whole share is concerned.
     """
-    found = source.walk()
+    found = source.walk(advanced=keep)
     while chunk := list(islice(found, CHUNK_FILES)):
         keep()
         unreadable = [item for item in chunk if isinstance(item, Unreadable)]
@@ -117,7 +122,7 @@ def _take_in(run: HarvestRun, entries: dict[UUID, Entry]) -> tuple[int, int]:
     known = _known(run, entries)
     changes: dict[Change, list[UUID]] = {change: [] for change in Change}
     for key, entry in entries.items():
-        changes[compare(entry, known.versions.get(key), run.instrument.replaced_file)].append(key)
+        changes[compare(entry, known.versions.get(key), run)].append(key)
 
     versions = _new_records(run, entries, changes[Change.NEW], {})
     versions += _replaced(run, entries, changes[Change.REPLACED], known)
@@ -283,16 +288,17 @@ def predicted(
     instrument: Instrument, location: StorageLocation, source: Storage
 ) -> Generator[list[Prediction | Unreadable]]:
     """For a dry run: the share in chunks, each entry with what a harvest to `location` would meet. Writes nothing."""
-    run = HarvestRun(instrument=instrument, storage_location=location)
+    ahead = source.clock_offset_seconds()
+    run = HarvestRun(instrument=instrument, storage_location=location, clock_offset_seconds=ahead)
     found = source.walk()
     while chunk := list(islice(found, CHUNK_FILES)):
         known = _known(run, {path_key(item.path): item for item in chunk if isinstance(item, Entry)})
-        yield [item if isinstance(item, Unreadable) else _predict(item, known, instrument) for item in chunk]
+        yield [item if isinstance(item, Unreadable) else _predict(item, known, run) for item in chunk]
 
 
-def _predict(entry: Entry, known: Known, instrument: Instrument) -> Prediction:
+def _predict(entry: Entry, known: Known, run: HarvestRun) -> Prediction:
     version = known.versions.get(path_key(entry.path))
-    change = compare(entry, version, instrument.replaced_file)
+    change = compare(entry, version, run)
     if version is None:
         return Prediction(entry, change, None, None, False)
     return Prediction(entry, change, version, known.transfers.get(version.pk), version.pk in known.elsewhere)

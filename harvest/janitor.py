@@ -21,17 +21,17 @@ def take_back(now: datetime | None = None) -> int:
 def runs_with_work(now: datetime | None = None) -> list[HarvestRun]:
     """The runs that something is due for: queued, to be walked, with files due, or done and not ended."""
     now = now or timezone.now()
-    due = HarvestRun.objects.filter(pk__in=FileTransfer.objects.due(now).order_by().values("run").distinct())
+    moving = FileTransfer.objects.unfinished().filter(waiting_reason=None).order_by().values("run")
     unleased = Q(lease_token=None) | Q(lease_expires_at__lte=now)
-    open_ = HarvestRun.objects.filter(unleased, status__in=OPEN).filter(
-        Q(next_attempt_at=None) | Q(next_attempt_at__lte=now)
+    its_time = Q(next_attempt_at=None) | Q(next_attempt_at__lte=now)
+    walked = Q(status=RunStatus.RUNNING, walked_at__isnull=False)
+    open_ = Q(unleased, its_time, status__in=OPEN) & ~(walked & Q(pk__in=moving))
+    due = Q(
+        pk__in=FileTransfer.objects.due(now).order_by().values("run"),
+        instrument__paused_at=None,
+        instrument__deleted_at=None,
     )
-    idle = open_.exclude(
-        status=RunStatus.RUNNING,
-        walked_at__isnull=False,
-        pk__in=FileTransfer.objects.unfinished().filter(waiting_reason=None).order_by().values("run"),
-    )
-    return list(idle.union(due.filter(instrument__paused_at=None, instrument__deleted_at=None)).order_by("created_at"))
+    return list(HarvestRun.objects.filter(open_ | due).order_by("created_at"))
 
 
 def clear_leftovers(storage: Storage) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 import uuid
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,6 +13,7 @@ from zoneinfo import ZoneInfo
 from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import Count, F, Q, Sum
+from django.db.models.functions import Greatest
 from django.utils import timezone
 
 from harvest.batch import RELEASED, retry_delay
@@ -106,17 +108,21 @@ def _decide(schedule: HarvestSchedule, now: datetime) -> HarvestRun | None:
 
 def request(schedule: HarvestSchedule, *, trigger: Trigger, by: Any = None) -> HarvestRun:
     """A run of `schedule` now, or right after the one that runs: the queued one, if there is one already."""
-    try:
-        with transaction.atomic():
-            return HarvestRun.objects.create(
-                schedule=schedule,
-                instrument_id=schedule.instrument_id,
-                storage_location_id=schedule.default_storage_location_id,
-                trigger=trigger,
-                started_by=by,
-            )
-    except IntegrityError:
-        return HarvestRun.objects.get(schedule=schedule, status=RunStatus.QUEUED)
+    while True:
+        try:
+            with transaction.atomic():
+                return HarvestRun.objects.create(
+                    schedule=schedule,
+                    instrument_id=schedule.instrument_id,
+                    storage_location_id=schedule.default_storage_location_id,
+                    trigger=trigger,
+                    started_by=by,
+                )
+        except IntegrityError:
+            # One is queued; unless a worker has just begun it, that is the answer.
+            queued = HarvestRun.objects.filter(schedule=schedule, status=RunStatus.QUEUED).first()
+            if queued is not None:
+                return queued
 
 
 def obstacle(schedule: HarvestSchedule) -> str | None:
@@ -150,11 +156,11 @@ def quiet_until(instrument: Instrument, now: datetime) -> datetime | None:
     zone = ZoneInfo(instrument.quiet_timezone)
     local = now.astimezone(zone)
     start, end = instrument.quiet_from, instrument.quiet_until
-    time = local.time()
-    within = start <= time < end if start <= end else (time >= start or time < end)
+    clock = local.time()
+    within = start <= clock < end if start <= end else (clock >= start or clock < end)
     if not within:
         return None
-    day = local.date() + timedelta(days=1 if time >= end else 0)
+    day = local.date() + timedelta(days=1 if clock >= end else 0)
     return datetime.combine(day, end, tzinfo=zone)
 
 
@@ -187,7 +193,13 @@ def walk(run: HarvestRun) -> bool:
         _fail_walk(run, token, "paused", f"The instrument is paused: {run.instrument.paused_reason}", permanent=True)
         return False
 
+    renewed_at = time.monotonic()
+
     def keep() -> None:
+        nonlocal renewed_at
+        if time.monotonic() - renewed_at < settings.LEASE_SECONDS / 3:
+            return
+        renewed_at = time.monotonic()
         expires_at = timezone.now() + timedelta(seconds=settings.LEASE_SECONDS)
         if not HarvestRun.objects.filter(pk=run.pk, lease_token=token).update(lease_expires_at=expires_at):
             raise LeaseLostError
@@ -204,6 +216,10 @@ def walk(run: HarvestRun) -> bool:
         cause = error.error if isinstance(error, SourceError) else error
         pause_if_refused(run.instrument, cause)
         _fail_walk(run, token, cause.fault.value, str(cause), permanent=cause.permanent)
+        return False
+    except Exception as error:
+        log.exception("the walk of run %s", run.pk)
+        _fail_walk(run, token, "internal", f"{type(error).__name__}: {error}", permanent=False)
         return False
     run.walked_at = timezone.now()
     HarvestRun.objects.filter(pk=run.pk, lease_token=token).update(
@@ -231,6 +247,12 @@ def _lease_walk(run: HarvestRun) -> uuid.UUID | None:
     )
     run.refresh_from_db()
     if not taken:
+        return None
+    if run.attempts > MAX_WALKS:
+        message = (
+            f"The worker died while it walked the share, {MAX_WALKS} times; harvest again when the cause is found."
+        )
+        _fail_walk(run, token, "worker_lost", message, permanent=True)
         return None
     run.errors.all().delete()
     return token
@@ -280,6 +302,17 @@ def end_if_done(run: HarvestRun) -> bool:
         Instrument.objects.filter(pk=run.instrument_id).update(last_harvested_at=now)
     run.refresh_from_db()
     return True
+
+
+def end_paused(run: HarvestRun) -> None:
+    """End a run whose instrument was paused under way. Its files wait; the sweep takes them up after the pause."""
+    reason = f"The instrument is paused: {run.instrument.paused_reason}"
+    with transaction.atomic():
+        run.transfers.due(timezone.now()).filter(state__in=UNFINISHED).update(waiting_reason=reason)
+        HarvestRun.objects.filter(pk=run.pk, status=RunStatus.RUNNING).exclude(walked_at=None).update(
+            status=RunStatus.FAILED, ended_at=timezone.now(), error_code="paused", error_message=reason
+        )
+    run.refresh_from_db()
 
 
 def write_manifests(run: HarvestRun, connections: Connections) -> None:
@@ -349,6 +382,8 @@ def retry(transfers: Any) -> int:
         failed = transfers.unleased(now).filter(state__in=UNFINISHED)
         given_up = failed.filter(given_up=True).exclude(state__in=STORED).order_by()
         for row in list(given_up.values("run").annotate(number=Count("pk"))):
-            HarvestRun.objects.filter(pk=row["run"]).update(files_failed=F("files_failed") - row["number"])
+            # Those that were given up because a worker died were not counted.
+            left = Greatest(F("files_failed") - row["number"], 0)
+            HarvestRun.objects.filter(pk=row["run"]).update(files_failed=left)
         count = failed.update(**FORGET_ERROR)
         return count + cancelled.update(**START_ANEW)

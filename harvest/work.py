@@ -52,8 +52,9 @@ def work_on(run: HarvestRun, *, seconds: float, after_batch: Callable[[HarvestRu
             after_batch(run)
             if time.monotonic() >= stop_at:
                 return True
-        ended = runs.end_if_done(run)
-        if ended:
+        if run.instrument.paused_at is not None:
+            runs.end_paused(run)
+        elif runs.end_if_done(run):
             _tidy_up(run, connections)
         return False
 
@@ -63,10 +64,10 @@ def claim(run: HarvestRun) -> Batch | None:
     now = timezone.now()
     with transaction.atomic():
         instrument = Instrument.objects.select_for_update().get(pk=run.instrument_id)
+        run.instrument = instrument
         if instrument.paused_at or runs.quiet_until(instrument, now) or _busy(instrument, now):
             return None
         token, transfers = run.transfers.claim(now=now, holder=holder(), limit=BATCH_FILES, limit_bytes=BATCH_BYTES)
-    run.instrument = instrument
     return Batch(run, token, transfers) if transfers else None
 
 

@@ -166,7 +166,8 @@ class FileTransferAdmin(ReadOnlyAdmin):
     def retry(self, request: HttpRequest, queryset: Any) -> None:
         count = tasks.retry(queryset)
         record("filetransfer.retried", by=acting(request), on=FileTransfer, detail={"files": count})
-        done = f"{count:,} go on their way again." if count else "None of them has failed, waits or was cancelled."
+        going = f"Files that go on their way again: {count:,}."
+        done = going if count else "None of them has failed, waits or was cancelled."
         self.message_user(request, done, "success" if count else "warning")
 
 

@@ -111,7 +111,7 @@ class HarvestRunAdmin(ReadOnlyAdmin):
     def retry(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         count = tasks.retry(FileTransfer.objects.filter(run__in=queryset.values("pk")))
         record("harvestrun.retried", by=acting(request), on=HarvestRun, detail={"files": count})
-        self.message_user(request, f"{count:,} files go on their way again.", "success" if count else "warning")
+        self.message_user(request, f"Files that go on their way again: {count:,}.", "success" if count else "warning")
 
 
 def _lines(causes: list[reports.Cause]) -> SafeString:

@@ -15,7 +15,7 @@ from hooks.models import HookConfig
 
 ADMIN = ("admin@example.com", "adminpassword")
 USERS = ("chemist@example.com", "proteomics@example.com", "em-operator@example.com", "bioinformatics@example.com")
-USER_PASSWORD = "devpass123!"  # noqa: S105 - the demonstration's, printed for everybody to see
+USER_PASSWORD = "devpass123!"
 S3_KEYS = ("devkey", "devsecret")
 ARCHIVE_USER = ("devuser", "devpass")
 BUCKET = "instruments"
@@ -187,9 +187,10 @@ def _storages(at: Endpoints, *, renew: bool) -> dict[str, StorageLocation]:
     storages = {}
     for name, values in rows.items():
         storages[name], new = StorageLocation.objects.get_or_create(name=name, defaults=values)
-        if renew and not new and storages[name].connection_config != values["connection_config"]:
+        if renew and not new:
             storages[name].connection_config = values["connection_config"]
-            storages[name].save(update_fields=["connection_config", "secrets"])
+            storages[name].base_path = values["base_path"]  # the whole lab may have been moved to another folder
+            storages[name].save(update_fields=["connection_config", "secrets", "base_path"])
     return storages
 
 

@@ -23,7 +23,7 @@ class Outcome:
 
 
 def outcome_of(run: HarvestRun, shares: Path) -> Outcome:
-    """Look at every file of the run's share and at its copy on the run's storage."""
+    """Read every file of the run's share and its copy on the run's storage, and compare."""
     outcome = Outcome(run)
     share = shares / run.instrument.cifs_share
     transfers = {
@@ -42,20 +42,39 @@ def outcome_of(run: HarvestRun, shares: Path) -> Outcome:
                 if transfer is not None and transfer.state == State.SKIPPED:
                     continue
                 outcome.files += 1
-                if transfer is None:
-                    outcome.wrong.append(f"{name}: not discovered")
-                elif transfer.state not in STORED:
-                    reason = transfer.error_message or transfer.waiting_reason or transfer.reason or ""
-                    outcome.wrong.append(f"{name}: {transfer.state}, {reason}")
-                elif transfer.dest_checksum != xxhash.xxh64(path.read_bytes()).hexdigest():
-                    outcome.wrong.append(f"{name}: the copy differs from the file on the share")
-                elif storage.stat(transfer.stored_path or "").size_bytes != path.stat().st_size:
-                    outcome.wrong.append(f"{name}: the copy has another size")
+                if reason := _why_not_verified(path, transfer, storage):
+                    outcome.wrong.append(f"{name}: {reason}")
                 else:
                     outcome.verified += 1
     except StorageError as error:
         outcome.wrong.append(str(error))
     return outcome
+
+
+def _why_not_verified(path: Path, transfer: FileTransfer | None, storage: Storage) -> str | None:
+    """What is wrong with the copy of the file at `path`, None if nothing is. Raises StorageError where the whole
+    storage is concerned."""
+    if transfer is None:
+        return "not discovered"
+    if transfer.state not in STORED or transfer.stored_path is None:
+        reason = transfer.error_message or transfer.waiting_reason or transfer.reason or ""
+        return f"{transfer.state}, {reason}"
+    try:
+        copy = _xxh64(storage.read(transfer.stored_path))
+    except StorageError as error:
+        if error.whole_storage:
+            raise
+        return str(error)
+    with path.open("rb") as file:
+        original = _xxh64(iter(partial(file.read, CHUNK_BYTES), b""))
+    return None if copy == original == transfer.dest_checksum else "the copy differs from the file on the share"
+
+
+def _xxh64(chunks: Iterable[bytes]) -> str:
+    digest = xxhash.xxh64()
+    for chunk in chunks:
+        digest.update(chunk)
+    return digest.hexdigest()
 
 
 def incomplete(outcome: Outcome) -> list[str]:

@@ -17,7 +17,7 @@ from django.db.models.functions import Lower
 
 from harvest.storage import KINDS, open_storage, storage_class
 from harvest.storage.base import RESERVED, Fault, Storage, StorageError
-from harvest.storage.names import INSTRUMENT_FOLDER, encode
+from harvest.storage.names import INSTRUMENT_FOLDER, encode_name
 from streamweave.lib.models import SoftDeletedModel
 from streamweave.lib.secrets import EncryptedTextField, SecretError
 
@@ -200,7 +200,7 @@ class Instrument(SoftDeletedModel):
 
     def _free_storage_folder(self) -> str:
         """The name unchanged wherever it is a legal path component; encoded, and numbered if taken, elsewhere."""
-        folder = encode(self.name.replace("/", "%2F"), INSTRUMENT_FOLDER)
+        folder = encode_name(self.name, INSTRUMENT_FOLDER)
         if folder.casefold() == RESERVED:
             folder = f"_{folder}"
         taken = set(

@@ -61,6 +61,15 @@ TRANSITIONS: tuple[tuple[State, State, str], ...] = (
 """Every step that the code may take: (before, after, when). The diagram in docs/states.md is drawn from it."""
 
 
+STEPS = frozenset((before, after) for before, after, _ in TRANSITIONS)
+
+
+def check_step(before: str, after: str) -> None:
+    """Raises ValueError unless TRANSITIONS has the step, or it is none."""
+    if before != after and (before, after) not in STEPS:
+        raise ValueError(f"no file goes from {before} to {after}; see TRANSITIONS")
+
+
 class Status(models.TextChoices):
     """The public words of a transfer."""
 

@@ -93,12 +93,14 @@ class FileTransferQuerySet(TimestampedQuerySet):
             lease_size=len(chosen),
             started_at=models.functions.Coalesce("started_at", now),
         )
-        held = (
+        held = list(
             FileTransfer.objects.filter(lease_token=token)
-            .select_related("version__record")
+            .select_related("record", "version", "storage_location")
             .order_by("created_at", "id")
         )
-        return token, list(held)
+        for transfer in held:
+            transfer.version.record = transfer.record
+        return token, held
 
     def take_back_abandoned(self, now: datetime) -> int:
         """Free what dead workers held. A lost batch is tried again in halves; only the loss of a single file counts

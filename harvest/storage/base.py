@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
@@ -83,9 +83,9 @@ class StorageError(Exception):
 class Entry:
     """A file as a listing or a stat tells of it.
 
-    `modified_at` and `created_at` are aware UTC datetimes, truncated to microseconds; `created_at` is None where the
-    storage keeps none. `file_id` is the volume's own identity of the file (it survives a rename, and a replaced file
-    has another one), or None.
+    `modified_at` and `created_at` are aware UTC datetimes, truncated to microseconds. `created_at` is None where the
+    storage tells none; some that keep none tell another time instead, never one after the last access. `file_id` is
+    the volume's own identity of the file (it survives a rename, and a replaced file has another one), or None.
     """
 
     path: str
@@ -178,8 +178,12 @@ class Storage(ABC):
     # ------------------------------------------------------------------------------------------------- looking
 
     @abstractmethod
-    def walk(self, top: str = "", *, recursive: bool = True) -> Iterator[Entry | Unreadable]:
+    def walk(
+        self, top: str = "", *, recursive: bool = True, advanced: Callable[[], None] = lambda: None
+    ) -> Iterator[Entry | Unreadable]:
         """Every file below `top` (or, not recursive, in it), in flat memory.
+
+        `advanced` is called before each folder is listed, for a tree of many folders may hold no file for long.
 
         Never follows a reparse point or symbolic link, meets each folder once, leaves out `RESERVED`. A folder that
         cannot be read is yielded as Unreadable and the rest goes on; StorageError is raised only where the whole

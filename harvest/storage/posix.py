@@ -12,7 +12,7 @@ import errno
 import os
 import stat
 import uuid
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Self
@@ -127,13 +127,16 @@ class PosixStorage(Storage):
 
     # ------------------------------------------------------------------------------------------------- looking
 
-    def walk(self, top: str = "", *, recursive: bool = True) -> Iterator[Entry | Unreadable]:
+    def walk(
+        self, top: str = "", *, recursive: bool = True, advanced: Callable[[], None] = lambda: None
+    ) -> Iterator[Entry | Unreadable]:
         """See Storage.walk. Symbolic links are Unreadable(name); sockets, pipes and devices are no files."""
         pending = [tuple(top.split("/")) if top else ()]
         while pending:
             parts = pending.pop()
             if parts[:1] == (RESERVED,):
                 continue
+            advanced()
             folders: list[str] = []
             try:
                 yield from self._list(parts, folders)

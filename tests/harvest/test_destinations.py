@@ -128,7 +128,7 @@ def test_secrets_are_masked_kept_and_never_in_clear_in_the_database() -> None:
 
     for table in ("harvest_storagelocation", "harvest_serviceaccount"):
         with connection.cursor() as cursor:
-            cursor.execute(f"SELECT * FROM {table}")  # noqa: S608 - a constant
+            cursor.execute(f"SELECT * FROM {table}")
             assert "canary" not in str(cursor.fetchall())
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -17,6 +19,7 @@ from harvest.models import (
     FileVersion,
     HarvestRun,
     HarvestSchedule,
+    Instrument,
     ReplacedFile,
     RunStatus,
     State,
@@ -33,14 +36,9 @@ def entry(size_bytes: int = 10, minutes: int = 0, file_id: str | None = "1", cre
     return Entry("a/fid", size_bytes, WRITTEN_AT + timedelta(minutes=minutes), file_id, created_at)
 
 
-def version(frozen: bool = True, created: int | None = None) -> FileVersion:
-    return FileVersion(
-        size_bytes=10,
-        source_mtime=WRITTEN_AT,
-        source_file_id="1",
-        source_created_at=None if created is None else WRITTEN_AT + timedelta(minutes=created),
-        frozen_at=WRITTEN_AT if frozen else None,
-    )
+def version(frozen: bool = True) -> FileVersion:
+    copied_at = WRITTEN_AT + timedelta(minutes=5) if frozen else None
+    return FileVersion(size_bytes=10, source_mtime=WRITTEN_AT, source_file_id="1", frozen_at=copied_at)
 
 
 @pytest.mark.parametrize(
@@ -49,24 +47,32 @@ def version(frozen: bool = True, created: int | None = None) -> FileVersion:
         (entry(), None, Change.NEW),
         (entry(), version(), Change.NONE),
         (entry(file_id="2"), version(), Change.NONE),
+        (entry(), version(frozen=False), Change.NONE),
+        (entry(file_id="2"), version(frozen=False), Change.UNSETTLED),
         (entry(size_bytes=11), version(frozen=False), Change.UNSETTLED),
         (entry(size_bytes=11), version(), Change.CHANGED),
         (entry(minutes=1), version(), Change.CHANGED),
         (entry(size_bytes=11, file_id="2"), version(), Change.REPLACED),
         (entry(size_bytes=11, file_id=None), version(), Change.CHANGED),
-        # where ids are used again, the time of creation tells
-        (entry(minutes=9, created=8), version(created=-5), Change.REPLACED),
-        (entry(minutes=9, created=-5), version(created=-5), Change.CHANGED),
-        (entry(minutes=9, created=None), version(created=-5), Change.CHANGED),
-        (entry(minutes=9, created=8), version(created=None), Change.CHANGED),
+        # where ids are used again, a time of creation after the copy tells
+        (entry(minutes=9, created=8), version(), Change.REPLACED),
+        (entry(minutes=9, created=-5), version(), Change.CHANGED),
+        # a server that keeps none tells the last access: ours, when we copied it
+        (entry(minutes=9, created=4), version(), Change.CHANGED),
     ],
 )
 def test_a_listing_is_compared_with_the_newest_version(seen: Entry, known: FileVersion | None, change: Change) -> None:
-    assert compare(seen, known, ReplacedFile.NEW_RECORD) is change
+    assert compare(seen, known, HarvestRun(instrument=Instrument())) is change
 
 
 def test_an_instrument_may_take_replaced_files_as_versions() -> None:
-    assert compare(entry(size_bytes=11, file_id="2"), version(), ReplacedFile.NEW_VERSION) is Change.CHANGED
+    run = HarvestRun(instrument=Instrument(replaced_file=ReplacedFile.NEW_VERSION))
+    assert compare(entry(size_bytes=11, file_id="2"), version(), run) is Change.CHANGED
+
+
+def test_the_share_s_clock_is_asked_when_a_file_was_created() -> None:
+    run = HarvestRun(instrument=Instrument(), clock_offset_seconds=600)
+    assert compare(entry(minutes=9, created=8), version(), run) is Change.CHANGED
 
 
 @pytest.fixture
@@ -273,9 +279,9 @@ def test_a_thousand_files_cost_no_more_queries_than_ten(
 
 def test_unreadable_folders_are_written_down_and_the_rest_goes_on(run: HarvestRun, share: Path) -> None:
     class Partly(PosixStorage):
-        def walk(self, top: str = "", *, recursive: bool = True):  # type: ignore[no-untyped-def]
+        def walk(self, top: str = "", **how: Any) -> Iterator[Entry | Unreadable]:
             yield Unreadable("secret", StorageError(Fault.DENIED, "Access to “secret”\nis denied."))
-            yield from super().walk(top, recursive=recursive)
+            yield from super().walk(top, **how)
 
     write(share / "fid", b"0123456789")
     with Partly(str(share)) as source:

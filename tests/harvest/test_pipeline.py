@@ -10,11 +10,14 @@ from typing import Any
 
 import pytest
 import xxhash
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from access.models import User
-from harvest import copies, pipeline
-from harvest.janitor import take_back
+from harvest import copies, pipeline, runs
+from harvest.connections import Connections
+from harvest.janitor import runs_with_work, take_back
 from harvest.models import (
     FileRecord,
     FileTransfer,
@@ -136,9 +139,7 @@ def test_metadata_and_grants_come_from_hooks(
         trigger="post_transfer",
         implementation="builtin",
         builtin_name="metadata_enrichment",
-        config={
-            "rules": [{"source": "path", "pattern": r"^(?P<date>\d{8})_(?P<compound>[^_/]+)_(?P<nucleus>[^/]+)/"}]
-        },
+        config={"rules": [{"source": "path", "pattern": r"^(?P<date>\d{8})_(?P<compound>[^_/]+)_(?P<nucleus>[^/]+)/"}]},
         instrument=instrument,
         priority=10,
     )
@@ -452,8 +453,6 @@ def test_one_bad_file_does_not_stop_the_others(
 def test_a_worker_that_lost_its_lease_writes_nothing(on_share: Path, schedule: HarvestSchedule) -> None:
     (on_share / "fid").write_bytes(b"content")
     run = request(schedule, trigger=Trigger.PERSON)
-    from harvest import runs
-
     runs.begin(run)
     runs.walk(run)
     batch = claim(run)
@@ -465,3 +464,165 @@ def test_a_worker_that_lost_its_lease_writes_nothing(on_share: Path, schedule: H
         batch.move(batch.transfers, State.ACCEPTED)
 
     assert FileTransfer.objects.get().state == State.DISCOVERED
+
+
+def test_a_storage_that_comes_late_gets_the_version_from_the_verified_copy(
+    on_share: Path,
+    schedule: HarvestSchedule,
+    archive: StorageLocation,
+    second_archive: StorageLocation,
+    harvest: Harvest,
+) -> None:
+    (on_share / "fid").write_bytes(b"first content")
+    harvest(schedule)
+    other = HarvestSchedule.objects.create(
+        instrument=schedule.instrument, default_storage_location=second_archive, cron_expression="0 2 * * *"
+    )
+    run = request(other, trigger=Trigger.PERSON)
+    runs.begin(run)
+    runs.walk(run)
+    with (on_share / "fid").open("r+b") as file:
+        file.write(b"other content, and longer")
+
+    work_on(run, seconds=60)
+
+    assert stored_files(second_archive) == {"NMR/fid": b"first content"}
+    harvest(other)
+    assert stored_files(second_archive) == {"NMR/fid": b"first content", "NMR/fid.v2": b"other content, and longer"}
+
+
+def test_bytes_rewritten_with_their_times_put_back_are_noticed(
+    on_share: Path,
+    schedule: HarvestSchedule,
+    second_archive: StorageLocation,
+    harvest: Harvest,
+) -> None:
+    file = on_share / "fid"
+    file.write_bytes(b"first content")
+    harvest(schedule)
+    times = file.stat()
+    with file.open("r+b") as handle:
+        handle.write(b"FIRST")
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    other = HarvestSchedule.objects.create(
+        instrument=schedule.instrument, default_storage_location=second_archive, cron_expression="0 2 * * *"
+    )
+
+    harvest(other)
+
+    assert stored_files(second_archive) == {"NMR/fid": b"first content"}
+
+
+def test_of_two_storages_with_different_bytes_of_one_version_the_second_is_copied_again(
+    on_share: Path,
+    schedule: HarvestSchedule,
+    archive: StorageLocation,
+    second_archive: StorageLocation,
+    harvest: Harvest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file = on_share / "fid"
+    file.write_bytes(b"first content")
+    other = HarvestSchedule.objects.create(
+        instrument=schedule.instrument, default_storage_location=second_archive, cron_expression="0 2 * * *"
+    )
+    late = request(other, trigger=Trigger.PERSON)
+    honest = copies.verify
+
+    def overtaken(batch: Any, connections: Any, transfers: Any) -> None:
+        monkeypatch.setattr(pipeline, "STAGES", stages)
+        times = file.stat()
+        with file.open("r+b") as handle:
+            handle.write(b"FIRST")
+        os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+        harvest(schedule)
+        honest(batch, connections, transfers)
+
+    stages = pipeline.STAGES
+    slow = tuple((state, overtaken if state == State.CARRIED else stage) for state, stage in stages)
+    monkeypatch.setattr(pipeline, "STAGES", slow)
+    work_on(late, seconds=60)
+    FileTransfer.objects.update(next_attempt_at=None)
+    work_on(late, seconds=60)
+
+    assert stored_files(archive) == {"NMR/fid": b"FIRST content"}
+    assert stored_files(second_archive) == {"NMR/fid": b"FIRST content"}
+    assert FileTransfer.objects.filter(state=State.AVAILABLE).count() == 2
+
+
+def test_what_the_whole_destination_cannot_do_is_not_tried_for_every_batch(
+    on_share: Path,
+    schedule: HarvestSchedule,
+    archive: StorageLocation,
+    harvest: Harvest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (on_share / "first").write_bytes(b"x")
+    harvest(schedule)
+    for number in range(5):
+        (on_share / str(number)).write_bytes(b"x")
+    monkeypatch.setattr("harvest.work.BATCH_FILES", 2)
+    tried = []
+
+    def full(self: PosixStorage, path: str, token: str, chunks: Any) -> Any:
+        tried.append(path)
+        raise StorageError(Fault.FULL, "The disk is full.")
+
+    monkeypatch.setattr(PosixStorage, "write", full)
+    run = harvest(schedule)
+
+    assert len(tried) == 1
+    assert (run.status, run.files_failed) == (RunStatus.COMPLETED_WITH_ERRORS, 5)
+    assert set(FileTransfer.objects.values_list("error_code", flat=True)) == {"full", None}
+    monkeypatch.undo()
+    assert harvest(schedule).files_completed == 5
+
+
+def test_a_log_in_refused_under_way_ends_the_run_and_the_files_wait(
+    on_share: Path, schedule: HarvestSchedule, instrument: Instrument, harvest: Harvest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        (on_share / str(number)).write_bytes(b"x")
+    run = request(schedule, trigger=Trigger.PERSON)
+    runs.begin(run)
+    runs.walk(run)
+    account = instrument.service_account
+    assert account is not None
+    right, account.password = account.password, "changed by the domain"
+    account.save()
+    run = HarvestRun.objects.get()
+
+    work_on(run, seconds=60)
+
+    run.refresh_from_db()
+    assert (run.status, run.error_code) == (RunStatus.FAILED, "paused")
+    assert runs_with_work() == []
+    account.password = right
+    account.save()
+    FileTransfer.objects.update(next_attempt_at=None, given_up=False)
+    assert runs_with_work() == [run]
+    work_on(HarvestRun.objects.get(), seconds=60)
+    assert FileTransfer.objects.filter(state=State.AVAILABLE).count() == 3
+
+
+def test_a_batch_costs_the_same_queries_however_many_files_are_in_it(
+    on_share: Path, schedule: HarvestSchedule, harvest: Harvest
+) -> None:
+    harvest(schedule)
+    counted = []
+    for count in (5, 50):
+        folder = on_share / str(count)
+        folder.mkdir()
+        for number in range(count):
+            (folder / str(number)).write_bytes(bytes(number + 1))
+        run = request(schedule, trigger=Trigger.PERSON)
+        runs.begin(run)
+        runs.walk(run)
+        batch = claim(run)
+        assert batch is not None
+        assert len(batch.transfers) == count
+        with Connections(run.instrument) as connections, CaptureQueriesContext(connection) as queries:
+            pipeline.advance(batch, connections)
+        counted.append(len(queries))
+        assert runs.end_if_done(run)
+    assert counted[0] == counted[1]

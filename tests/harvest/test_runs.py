@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from harvest import runs
@@ -287,3 +289,47 @@ def test_an_unreachable_share_is_tried_again_and_then_fails(schedule: HarvestSch
 
     assert (run.status, run.error_code) == (RunStatus.FAILED, "unreachable")
     assert run.ended_at is not None
+
+
+def test_a_walk_that_kills_its_worker_is_not_begun_for_ever(schedule: HarvestSchedule) -> None:
+    run = runs.request(schedule, trigger=Trigger.PERSON)
+    runs.begin(run)
+    for _ in range(runs.MAX_WALKS):
+        assert runs._lease_walk(run) is not None
+        HarvestRun.objects.update(lease_expires_at=timezone.now())
+
+    assert runs._lease_walk(run) is None
+    assert (run.status, run.error_code) == (RunStatus.FAILED, "worker_lost")
+
+
+def test_an_unforeseen_error_of_a_walk_is_written_down(
+    on_share: Path, schedule: HarvestSchedule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object) -> None:
+        raise RuntimeError("nobody thought of it")
+
+    monkeypatch.setattr(runs, "discover", fail)
+    run = runs.request(schedule, trigger=Trigger.PERSON)
+
+    work_on(run, seconds=10)
+
+    run.refresh_from_db()
+    assert (run.status, run.error_code) == (RunStatus.RUNNING, "internal")
+    assert "nobody thought of it" in (run.error_message or "")
+    assert run.next_attempt_at is not None
+
+
+def test_the_lease_of_a_walk_is_renewed_while_folders_are_listed(
+    on_share: Path, schedule: HarvestSchedule, settings: Any
+) -> None:
+    settings.LEASE_SECONDS = 0
+    for number in range(30):
+        (on_share / str(number) / "empty").mkdir(parents=True)
+    run = runs.request(schedule, trigger=Trigger.PERSON)
+    runs.begin(run)
+
+    with CaptureQueriesContext(connection) as queries:
+        runs.walk(run)
+
+    renewals = [query for query in queries if query["sql"].startswith("UPDATE") and "lease_expires_at" in query["sql"]]
+    assert len(renewals) > 60

@@ -139,25 +139,6 @@ def test_a_file_that_was_replaced_is_a_new_record_that_nobody_of_the_old_one_see
     assert lab.harvest(schedule).files_discovered == 0
 
 
-def test_a_name_that_was_deleted_and_used_again_is_a_new_record(
-    lab: Lab, share_dir: ShareFolder, instrument_pc: InstrumentPC, posix: Destination
-) -> None:
-    """File systems give a new file the number of a deleted one; the time of creation tells them apart."""
-    schedule = lab.schedule(lab.instrument(share_dir), posix)
-    put(share_dir, "test.fid", FIRST)
-    lab.harvest(schedule)
-    old = record_at("test.fid")
-
-    instrument_pc.remove("test.fid")
-    instrument_pc.write("test.fid", SECOND[:7])
-    instrument_pc.append("test.fid", SECOND[7:])
-    lab.harvest(schedule)
-
-    assert record_at("test.fid").generation == 2
-    assert record_at("test.fid").persistent_id != old.persistent_id
-    assert set(posix.files().values()) == {FIRST, SECOND}
-
-
 def test_a_replaced_file_is_a_new_version_where_the_instrument_says_so(
     lab: Lab, share_dir: ShareFolder, posix: Destination
 ) -> None:

@@ -31,7 +31,7 @@ from harvest.storage.smb import SmbStorage
 from harvest.storage.smb import share as share_module
 from harvest.storage.smb import storage as storage_module
 from harvest.storage.smb.classify import classify
-from harvest.storage.smb.listing import Listed, MalformedListingError, creation, parse_listing
+from harvest.storage.smb.listing import Listed, MalformedListingError, parse_listing
 from harvest.storage.smb.share import SignedConnection
 from harvest.storage.smb.walk import DEEPEST, walk
 
@@ -448,34 +448,21 @@ def test_a_listing_that_is_none_is_refused(buffer: bytes) -> None:
         list(parse_listing(buffer))
 
 
-@pytest.mark.parametrize(
-    ("created", "accessed", "modified", "changed", "is_believed"),
-    [
-        (5, 6, 7, 7, True),
-        (5, 5, 7, 7, False),  # invented by Samba, or a time of access that Windows does not keep
-        (7, 8, 7, 8, False),
-        (0, 6, 7, 7, False),
-        (-1, 6, 7, 7, False),
-        (9, 6, 7, 7, True),  # copied, with the times of the original
-    ],
-)
-def test_an_invented_time_of_creation_is_not_believed(
-    created: int, accessed: int, modified: int, changed: int, is_believed: bool
-) -> None:
-    assert (creation(created, accessed, modified, changed) is not None) is is_believed
-
-
-def test_a_file_that_was_changed_is_not_taken_for_another_one(storage: SmbStorage, folder: Path) -> None:
-    """Samba's idea of its creation moves when it was not made through SMB."""
+def test_a_file_that_was_changed_keeps_its_id_and_was_not_created_since(storage: SmbStorage, folder: Path) -> None:
+    """Samba invents a time of creation for what was not made through SMB; it lies no later than the last access."""
     (folder / "fid").write_bytes(b"x")
     before = storage.stat("fid")
     (folder / "fid").read_bytes()
+    copied_at = datetime.now(UTC)
     with (folder / "fid").open("ab") as file:
         file.write(b"y")
     after = storage.stat("fid")
 
     assert after.file_id == before.file_id
-    assert None in (before.created_at, after.created_at) or after.created_at == before.created_at
+    assert after.created_at is None or after.created_at <= copied_at
+    (folder / "fid").read_bytes()
+    again = storage.stat("fid")
+    assert again.created_at is None or again.created_at <= copied_at
 
 
 @given(st.binary(max_size=400))
@@ -729,25 +716,50 @@ def test_a_writer_that_lost_its_server_leaves_what_the_next_one_can_discard(own_
         assert list(storage.walk()) == []
 
 
-def test_a_server_that_hangs_is_given_up(own_server: SambaServer, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def hanging(own_server: SambaServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+    """Call it, and the server answers nothing more while its connections stay open; at the end it goes on."""
     monkeypatch.setenv("SMB_EXPERIMENTAL_TRANSPORT_RECEIVE_TIMEOUT", "1")
+    monkeypatch.setattr(share_module, "CONNECT_SECONDS", 1)
+    stopped: list[int] = []
+
+    def hang() -> None:
+        stopped.extend(pids_of(own_server))
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+
+    yield hang
+    for pid in stopped:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_a_server_that_hangs_while_we_read_is_given_up(own_server: SambaServer, hanging: Callable[[], None]) -> None:
     (own_server.shares["nmr"].path / "fid").write_bytes(b"x" * 4 * CHUNK_BYTES)
     with storage_on(own_server) as storage:
         reading = storage.read("fid")
         next(reading)
-        stopped = pids_of(own_server)
-        for pid in stopped:
-            os.kill(pid, signal.SIGSTOP)
-        try:
-            with pytest.raises(StorageError) as caught:
-                list(reading)
-        finally:
-            for pid in stopped:
-                os.kill(pid, signal.SIGCONT)
+        hanging()
 
+        with pytest.raises(StorageError) as caught:
+            list(reading)
+
+    assert caught.value.fault in (Fault.TIMEOUT, Fault.UNREACHABLE)
+    assert caught.value.whole_storage
+
+
+def test_a_server_that_hangs_while_we_write_is_given_up(own_server: SambaServer, hanging: Callable[[], None]) -> None:
+    def chunks() -> Iterator[bytes]:
+        yield b"x" * CHUNK_BYTES
+        hanging()
+        yield b"x" * 64 * CHUNK_BYTES
+
+    with storage_on(own_server) as storage:
+        with pytest.raises(StorageError) as caught:
+            storage.write("fid", "t1", chunks())
         assert caught.value.fault in (Fault.TIMEOUT, Fault.UNREACHABLE)
-        assert caught.value.whole_storage
-        assert sum(map(len, storage.read("fid"))) == 4 * CHUNK_BYTES
+        with pytest.raises(StorageError) as caught:
+            storage.stat("fid")
+        assert caught.value.fault is Fault.TIMEOUT
 
 
 def pids_of(server: SambaServer) -> list[int]:

@@ -103,13 +103,13 @@ def test_it_starts_three_children_and_stops_them_all(up, tmp_path):
     up.wait_ready()
     assert up.health() == 200
     assert [len(up.children(word)) for word in ("gunicorn", " worker ", " beat ")] == [1, 1, 1]
-    until(lambda: "ready." in (tmp_path / "logs" / "streamweave.log").read_text())
+    log = tmp_path / "logs" / "streamweave.log"
+    until(lambda: "ready." in log.read_text() and "beat: Starting..." in log.read_text())
     up.process.send_signal(signal.SIGINT)
     assert up.process.wait(60) == 0
     assert up.processes() == {}
     assert up.health() is None
-    log = (tmp_path / "logs" / "streamweave.log").read_text()
-    assert {line.partition("|")[0].strip() for line in log.splitlines()} == {"web", "worker", "beat"}
+    assert {line.partition("|")[0].strip() for line in log.read_text().splitlines()} == {"web", "worker", "beat"}
 
 
 def test_a_second_copy_on_the_same_folder_is_refused_and_harms_nothing(up, tmp_path):

@@ -38,7 +38,8 @@ Exit status: 0, also if there was nothing to retry; 2 if there is no such instru
         concerned = chosen.retriable().order_by().values("record__instrument")
         paused = list(Instrument.objects.filter(paused_at__isnull=False, pk__in=concerned))
         count = tasks.retry(chosen)
-        self.say("There is nothing to retry." if not count else f"{count:,} files go on their way again.")
+        going = "1 file goes on its way again." if count == 1 else f"{count:,} files go on their way again."
+        self.say(going if count else "There is nothing to retry.")
         if count:
             self.say("Workers have been reminded; without a worker, `manage.py harvest` goes on with them.")
         for instrument in paused:

@@ -9,7 +9,7 @@ later attempt, can tell whose it is.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import copy
 from datetime import UTC, datetime
@@ -125,9 +125,12 @@ class S3Storage(Storage):
 
     # ------------------------------------------------------------------------------------------------- looking
 
-    def walk(self, top: str = "", *, recursive: bool = True) -> Iterator[Entry | Unreadable]:
+    def walk(
+        self, top: str = "", *, recursive: bool = True, advanced: Callable[[], None] = lambda: None
+    ) -> Iterator[Entry | Unreadable]:
         start = self._key(top) + "/" if top else self._prefix
         for found in self._listing(start, delimiter="" if recursive else "/"):
+            advanced()
             path, size_bytes = found["Key"].removeprefix(self._prefix), found["Size"]
             if path.split("/", 1)[0] == RESERVED or (path.endswith("/") and not size_bytes):
                 continue  # ours, or the mark that some tools leave for an empty folder

@@ -60,7 +60,7 @@ def parse_listing(buffer: bytes) -> Iterator[Listed]:
     offset = 0
     while True:
         try:
-            step, _, created, accessed, modified, changed, size, _, attributes, name_length, extra, file_id = (
+            step, _, created, _, modified, changed, size, _, attributes, name_length, extra, file_id = (
                 _FIXED.unpack_from(buffer, offset)
             )
         except struct.error:
@@ -74,7 +74,7 @@ def parse_listing(buffer: bytes) -> Iterator[Listed]:
             size_bytes=size,
             modified_at=moment(modified),
             changed_at=moment(changed),
-            created_at=creation(created, accessed, modified, changed),
+            created_at=creation(created, modified, changed),
             attributes=attributes,
             # EaSize is the reparse tag where the attributes say that there is one.
             reparse_tag=extra if attributes & FileAttributes.FILE_ATTRIBUTE_REPARSE_POINT else 0,
@@ -95,14 +95,13 @@ def moment(filetime: int) -> datetime:
         return _LATEST
 
 
-def creation(created: int, accessed: int, modified: int, changed: int) -> datetime | None:
-    """The time of creation, None where the server keeps none.
+def creation(created: int, modified: int, changed: int) -> datetime | None:
+    """The time of creation, None where the server tells none, or plainly another time.
 
-    For a file that was not made through it, Samba reports the earliest of the other three, which moves when the file is
-    read or written and so says nothing. Where Windows gives a file one time for all, nothing is lost: it does not use
-    the id of a file again.
+    For a file that was not made through it, Samba tells the earliest of the other three times: the last write, if the
+    file has been read since, else the last access, which for a new file is its creation.
     """
-    return moment(created) if 0 < created != min(accessed, modified, changed) else None
+    return None if created <= 0 or created in (modified, changed) else moment(created)
 
 
 def unique_id(file_id: int) -> int | None:

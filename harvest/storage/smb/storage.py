@@ -6,7 +6,7 @@ import logging
 import re
 import struct
 import uuid
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, ClassVar, Self
 
@@ -147,19 +147,12 @@ class SmbStorage(Storage):
 
     # ------------------------------------------------------------------------------------------------- looking
 
-    def walk(self, top: str = "", *, recursive: bool = True) -> Iterator[Entry | Unreadable]:
+    def walk(
+        self, top: str = "", *, recursive: bool = True, advanced: Callable[[], None] = lambda: None
+    ) -> Iterator[Entry | Unreadable]:
         """See Storage.walk. What leads elsewhere (symbolic links, junctions, DFS links), a folder met before, and a
         name that cannot be kept exactly are Unreadable(name)."""
-        if top.split("/", maxsplit=1)[0] == RESERVED:
-            return
-        try:
-            self._look(top)
-        except StorageError as error:
-            if error.whole_storage:
-                raise
-            yield Unreadable(top, error)
-        else:
-            yield from walk(self._list_folder, self._look, top, recursive=recursive)
+        return walk(self._list_folder, self._look, top, recursive=recursive, advanced=advanced)
 
     def _list_folder(self, path: str) -> Iterator[Listed]:
         with self._handle(path, access=_LIST, options=_A_FOLDER) as (share, handle):
@@ -189,7 +182,7 @@ class SmbStorage(Storage):
                 access=_LOOK,
                 options=_THE_LINK_ITSELF,
             )
-            created, accessed, modified, changed, _, size, attributes = _NETWORK_OPEN.unpack(queried(answers[0]))
+            created, _, modified, changed, _, size, attributes = _NETWORK_OPEN.unpack(queried(answers[0]))
             (file_id,) = _INTERNAL.unpack(queried(answers[1]))
             _, reparse_tag = _ATTRIBUTE_TAG.unpack(queried(answers[2]))
         return Listed(
@@ -197,7 +190,7 @@ class SmbStorage(Storage):
             size_bytes=size,
             modified_at=moment(modified),
             changed_at=moment(changed),
-            created_at=creation(created, accessed, modified, changed),
+            created_at=creation(created, modified, changed),
             attributes=attributes,
             reparse_tag=reparse_tag,
             file_id=unique_id(file_id),

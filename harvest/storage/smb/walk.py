@@ -22,7 +22,9 @@ class _Folder:
     file_id: int | None
 
 
-def walk(list_folder: ListFolder, look: Look, top: str, *, recursive: bool) -> Iterator[Entry | Unreadable]:
+def walk(
+    list_folder: ListFolder, look: Look, top: str, *, recursive: bool, advanced: Callable[[], None] = lambda: None
+) -> Iterator[Entry | Unreadable]:
     """See Storage.walk. `list_folder` yields the lines of a folder's listing, `look` what one would say of a path; both
     raise StorageError.
 
@@ -30,15 +32,17 @@ def walk(list_folder: ListFolder, look: Look, top: str, *, recursive: bool) -> I
     once; where the server tells no ids, DEEPEST ends the loop.
     """
     met: dict[int, list[str]] = {}
-    pending = [_Folder(top, 0, look(top).file_id)]
+    pending = [_Folder(top, 0, None)]
     while pending:
         folder = pending.pop()
-        if folder.path == RESERVED:
+        if folder.path.split("/", maxsplit=1)[0] == RESERVED:
             continue
+        advanced()
         below: list[_Folder] = []
         try:
-            if folder.file_id is not None:
-                _refuse_met(folder, met.setdefault(folder.file_id, []), look)
+            file_id = folder.file_id if folder.depth else look(top).file_id
+            if file_id is not None:
+                _refuse_met(folder.path, met.setdefault(file_id, []), look)
             if folder.depth > DEEPEST:
                 raise _unusable(folder.path, f"It lies more than {DEEPEST} folders deep, as in a loop of links.")
             for listed in list_folder(folder.path):
@@ -57,18 +61,18 @@ def walk(list_folder: ListFolder, look: Look, top: str, *, recursive: bool) -> I
         pending += sorted(below, key=lambda one: one.path, reverse=True)
 
 
-def _refuse_met(folder: _Folder, same_id: list[str], look: Look) -> None:
+def _refuse_met(path: str, same_id: list[str], look: Look) -> None:
     """Raise StorageError for a folder that was met under another path, and note one that was not.
 
     The same id is not enough: each file system below a share may number its folders from the same start. But two
     folders do not share the times of their last changes as well, asked for at one moment.
     """
     if same_id:
-        times = (now := look(folder.path)).modified_at, now.changed_at
-        for path in same_id:
-            if times == ((other := look(path)).modified_at, other.changed_at):
-                raise _unusable(folder.path, f"It is {path!r}, met already: a link on the server leads here.")
-    same_id.append(folder.path)
+        times = (now := look(path)).modified_at, now.changed_at
+        for met in same_id:
+            if times == ((other := look(met)).modified_at, other.changed_at):
+                raise _unusable(path, f"It is {met!r}, met already: a link on the server leads here.")
+    same_id.append(path)
 
 
 def _look_at(listed: Listed, folder: _Folder) -> Entry | Unreadable | _Folder | None:
