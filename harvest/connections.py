@@ -71,22 +71,49 @@ def pause_if_refused(instrument: Instrument, error: StorageError) -> None:
         instrument.refresh_from_db(fields=["paused_at", "paused_reason"])
 
 
-def prove_mounted(location: StorageLocation, storage: Storage) -> None:
-    """Return only if the storage holds the sentinel of `location`, written anew where nothing is stored there yet.
+def wrong_disk(location: StorageLocation, storage: Storage) -> str | None:
+    """Why what lies at the base path of `location` is not the disk that its files are on; None if it is, or if nothing
+    is stored there yet. Raises StorageError where the sentinel cannot be read.
 
-    An unmounted disk leaves an empty folder, into which nothing must be written. Raises StorageError(not_mounted).
+    An unmounted disk leaves an empty folder, and a base path mistyped may be another location's.
     """
-    expected = str(location.pk).encode()
     found = storage.read_reserved(SENTINEL)
-    if found == expected:
-        return
-    if FileTransfer.objects.stored().filter(storage_location=location).exists():
-        what = (
-            "is missing" if found is None else f"names another storage location ({found[:80].decode(errors='replace')})"
+    if found == _sentinel_of(location):
+        return None
+    stored = FileTransfer.objects.stored()
+    other = StorageLocation.objects.exclude(pk=location.pk).filter(pk__in=_as_key(found or b"")).first()
+    if other is not None and stored.filter(storage_location=other).exists():
+        return (
+            f"“{location}”: the base path belongs to the storage location “{other}”; the file {RESERVED}/{SENTINEL} "
+            "there says so. Give each storage location a base path of its own, or mount the right disk."
         )
-        raise StorageError(
-            Fault.NOT_MOUNTED,
-            f"“{location}”: files are stored there, but the file {RESERVED}/{SENTINEL} {what}. Is the right disk "
-            "mounted at its base path? Nothing is written there until it is.",
-        )
-    storage.write_reserved(SENTINEL, expected)
+    if not stored.filter(storage_location=location).exists():
+        return None
+    what = "is missing" if found is None else "names another storage location"
+    return (
+        f"“{location}”: files are stored there, but the file {RESERVED}/{SENTINEL} {what}. Is the right disk mounted "
+        "at the base path? Nothing is written there until it is."
+    )
+
+
+def prove_mounted(location: StorageLocation, storage: Storage) -> None:
+    """Return only if the storage is the right one, with its sentinel, written anew where nothing is stored there yet.
+
+    Raises StorageError(not_mounted).
+    """
+    if why := wrong_disk(location, storage):
+        raise StorageError(Fault.NOT_MOUNTED, why)
+    if storage.read_reserved(SENTINEL) != _sentinel_of(location):
+        storage.write_reserved(SENTINEL, _sentinel_of(location))
+
+
+def _sentinel_of(location: StorageLocation) -> bytes:
+    return str(location.pk).encode()
+
+
+def _as_key(found: bytes) -> list[UUID]:
+    """The id in a sentinel, as a list of at most one: anybody may have written anything there."""
+    try:
+        return [UUID(found.decode())]
+    except ValueError:
+        return []

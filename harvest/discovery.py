@@ -14,7 +14,9 @@ from django.db.models import F
 from django.utils import timezone
 
 from harvest.models import (
+    FORGET_ERROR,
     START_ANEW,
+    STORED,
     UNFINISHED,
     FileRecord,
     FileTransfer,
@@ -129,7 +131,7 @@ def _take_in(run: HarvestRun, entries: dict[UUID, Entry]) -> tuple[int, int]:
     versions += _new_versions(entries, changes[Change.CHANGED], known)
     settled_anew = _take_as_it_is_now(entries, changes[Change.UNSETTLED], known)
 
-    again, adopted = [], []
+    again, adopted, stored = [], [], []
     for key in [*changes[Change.NONE], *changes[Change.UNSETTLED]]:
         version = known.versions[key]
         transfer = known.transfers.get(version.pk)
@@ -137,15 +139,20 @@ def _take_in(run: HarvestRun, entries: dict[UUID, Entry]) -> tuple[int, int]:
             versions.append(version)
         elif transfer.is_leased or (transfer.state == State.SKIPPED and version.pk in known.elsewhere):
             continue
+        elif transfer.state in STORED:
+            if transfer.state != State.AVAILABLE:
+                stored.append(transfer)
         elif key in settled_anew or transfer.given_up or transfer.state in (State.SKIPPED, State.VANISHED):
             again.append(transfer)
         elif transfer.state in UNFINISHED and transfer.run_id != run.pk:
             adopted.append(transfer)
     _look_again(run, again)
     FileTransfer.objects.filter(pk__in=[transfer.pk for transfer in adopted]).update(run=run)
+    # Their copies are verified; only the hooks after it have failed, and are asked again.
+    FileTransfer.objects.filter(pk__in=[transfer.pk for transfer in stored]).update(**FORGET_ERROR, run=run)
     _new_transfers(run, versions, known)
     skipped = sum(version.pk in known.elsewhere for version in versions)
-    return len(versions) + len(again) + len(adopted), skipped
+    return len(versions) + len(again) + len(adopted) + len(stored), skipped
 
 
 def _known(run: HarvestRun, entries: dict[UUID, Entry]) -> Known:

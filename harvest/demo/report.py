@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import xxhash
 
 from harvest.models import STORED, FileTransfer, HarvestRun, State
 from harvest.reports import seconds_of, text_table
-from harvest.storage.base import StorageError
+from harvest.storage.base import CHUNK_BYTES, Storage, StorageError
 
 
 @dataclass

@@ -60,9 +60,17 @@ class ServiceAccount(SoftDeletedModel):
             raise StorageError(Fault.CONFIGURATION, f"The service account “{self}”: {error}") from error
 
     def save(self, *args: Any, **kwargs: Any) -> None:
+        """With new credentials, instruments that were set aside because the old ones failed may be tried again."""
+        old = ServiceAccount.objects.filter(pk=self.pk).first()
         super().save(*args, **kwargs)
-        # New credentials: instruments that were set aside because these failed may be tried again.
-        self.instruments.filter(paused_at__isnull=False).update(paused_at=None, paused_reason=None)
+        if old is None or old._credentials() != self._credentials():
+            self.instruments.filter(paused_at__isnull=False).update(paused_at=None, paused_reason=None)
+
+    def _credentials(self) -> tuple[str | None, str, str | None]:
+        try:
+            return self.domain, self.username, self.password
+        except SecretError:
+            return self.domain, self.username, None
 
 
 class ReplacedFile(models.TextChoices):

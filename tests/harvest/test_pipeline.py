@@ -626,3 +626,45 @@ def test_a_batch_costs_the_same_queries_however_many_files_are_in_it(
         counted.append(len(queries))
         assert runs.end_if_done(run)
     assert counted[0] == counted[1]
+
+
+def test_a_stored_file_whose_hooks_failed_stays_completed_and_its_hooks_are_asked_again(
+    on_share: Path, schedule: HarvestSchedule, harvest: Harvest
+) -> None:
+    hook = HookConfig.objects.create(
+        name="who",
+        trigger="post_transfer",
+        implementation="builtin",
+        builtin_name="access_assignment",
+        config={"grants": [{"to": "group", "name": "nobody knows it"}]},
+    )
+    (on_share / "fid").write_bytes(b"content")
+    first = harvest(schedule)
+    FileTransfer.objects.update(given_up=True)
+    assert runs.end_if_done(first)
+    hook.soft_delete()
+
+    run = harvest(schedule)
+
+    transfer = FileTransfer.objects.get()
+    assert (transfer.state, transfer.given_up, transfer.carry_attempts) == (State.AVAILABLE, False, 1)
+    assert run.files_failed == 0
+
+
+def test_two_locations_never_share_a_base_path(
+    on_share: Path, schedule: HarvestSchedule, archive: StorageLocation, harvest: Harvest
+) -> None:
+    (on_share / "fid").write_bytes(b"content")
+    harvest(schedule)
+    twin = StorageLocation.objects.create(name="twin", type="posix", base_path=archive.base_path)
+    other = HarvestSchedule.objects.create(
+        instrument=schedule.instrument, default_storage_location=twin, cron_expression="0 2 * * *"
+    )
+
+    assert harvest(other).status == RunStatus.COMPLETED_WITH_ERRORS
+
+    failed = FileTransfer.objects.get(storage_location=twin)
+    assert failed.error_code == "not_mounted"
+    assert "belongs to the storage location “archive”" in (failed.error_message or "")
+    (on_share / "more").write_bytes(b"more")
+    assert harvest(schedule).files_completed == 1
