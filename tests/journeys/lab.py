@@ -68,7 +68,7 @@ class Lab:
     def finish(self, run: HarvestRun) -> HarvestRun:
         """Work on a run until it ends."""
         for _ in range(ROUNDS):
-            run = self._fresh(run)
+            run = self.fresh(run)
             while work.work_on(run, seconds=60):
                 pass
             run.refresh_from_db()
@@ -85,14 +85,14 @@ class Lab:
         self._hurry(HarvestRun.objects.all())
         janitor.take_back()
         for run in janitor.runs_with_work():
-            work.work_on(self._fresh(run), seconds=60)
+            work.work_on(self.fresh(run), seconds=60)
 
     @staticmethod
     def _hurry(rows: QuerySet[Any]) -> None:
         rows.filter(next_attempt_at__isnull=False).update(next_attempt_at=timezone.now() - timedelta(seconds=1))
 
     @staticmethod
-    def _fresh(run: HarvestRun) -> HarvestRun:
+    def fresh(run: HarvestRun) -> HarvestRun:
         """As a task gets it: nothing known of it but its id."""
         return HarvestRun.objects.select_related("instrument__service_account", "storage_location").get(pk=run.pk)
 

@@ -11,7 +11,8 @@ import pytest
 
 from access.grants import grant
 from access.models import User
-from harvest.models import FileRecord, FileTransfer, FileVersion, ReplacedFile, State
+from harvest import runs
+from harvest.models import FileRecord, FileTransfer, FileVersion, ReplacedFile, State, StorageLocation
 from harvest.transfer import Pacer
 from hooks.models import HookConfig
 from tests.conftest import ShareFolder
@@ -447,3 +448,51 @@ def test_where_no_copy_of_an_older_version_exists_its_transfer_is_superseded(
     assert (transfer.state, transfer.status) == (State.SUPERSEDED, "skipped"), complaints(run)
     assert transfer.reason
     assert s3.files() == {}
+
+
+def test_a_copy_that_cannot_be_reached_now_holds_up_its_own_file_only(
+    lab: Lab, share_dir: ShareFolder, tmp_path: Path, posix: Destination, s3: Destination
+) -> None:
+    instrument = lab.instrument(share_dir)
+    for name in ("a", "b", "c", "d", "e"):
+        put(share_dir, f"{name}.fid", FIRST)
+    lab.harvest(lab.schedule(instrument, posix))
+    run = lab.discover(lab.schedule(instrument, s3))
+    put(share_dir, "c.fid", SECOND, minute=5)
+    (tmp_path / "archive").rename(tmp_path / "unmounted")
+
+    run = lab.finish(run)
+
+    assert s3.files().keys() == {f"Spectrometer/{name}.fid" for name in ("a", "b", "d", "e")}, complaints(run)
+    transfer = transfer_of("c.fid", scheduled_storage=s3.location)
+    assert transfer.state != State.SUPERSEDED, "there is a verified copy, and it will be back"
+    assert posix.location.name in (transfer.error_message or transfer.waiting_reason or "")
+
+    (tmp_path / "unmounted").rename(tmp_path / "archive")
+    runs.retry(FileTransfer.objects.all())
+    lab.wait_and_sweep()
+    assert s3.files()["Spectrometer/c.fid"] == FIRST
+    assert_nothing_is_wrong()
+
+
+def test_an_older_version_that_could_not_be_stored_is_stored_once_it_can_be(
+    lab: Lab, share_dir: ShareFolder, posix: Destination, s3: Destination
+) -> None:
+    """The second storage was broken when it was to get the first version; a copy of that is on the first storage."""
+    instrument = lab.instrument(share_dir)
+    first, second = lab.schedule(instrument, posix), lab.schedule(instrument, s3)
+    put(share_dir, "test.fid", FIRST)
+    lab.harvest(first)
+    StorageLocation.objects.filter(pk=s3.location.pk).update(
+        connection_config={**s3.location.connection_config, "bucket": "no-such-bucket"}
+    )
+    assert lab.harvest(second).status == "completed_with_errors"
+    assert transfer_of("test.fid", scheduled_storage=s3.location).status == "failed"
+
+    put(share_dir, "test.fid", SECOND, minute=5)
+    StorageLocation.objects.filter(pk=s3.location.pk).update(connection_config=s3.location.connection_config)
+    run = lab.harvest(second)
+
+    assert run.status == "completed", complaints(run)
+    assert s3.files() == {"Spectrometer/test.fid": FIRST, "Spectrometer/test.v2.fid": SECOND}
+    assert_nothing_is_wrong()
