@@ -18,7 +18,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from harvest.models import FORGET_ERROR, FileRecord, FileTransfer, FileVersion, HarvestRun, LeaseLostError, State
-from harvest.models.states import STORED, check_step
+from harvest.models.states import BEFORE_A_COPY, STORED, check_step
 from harvest.storage.base import Entry, Fault, StorageError
 from streamweave.lib.logs import one_line
 
@@ -34,9 +34,6 @@ def retry_delay(attempts: int) -> timedelta:
     """The pause after the `attempts`-th failure: 5 s, 20 s, 80 s …, at most an hour, with jitter of a half."""
     seconds = min(FIRST_RETRY_SECONDS * 4 ** (attempts - 1), 3600)
     return timedelta(seconds=seconds * random.uniform(0.75, 1.25))  # noqa: S311 - jitter, no secret
-
-
-BEFORE_A_COPY = (State.DISCOVERED, State.ACCEPTED, State.READY)
 
 
 class Batch:

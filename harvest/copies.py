@@ -151,13 +151,19 @@ def _from_another_copy(
     if isinstance(error, way.SourceError) and not gone:
         raise error
     copies = FileTransfer.objects.stored().filter(version=version).exclude(storage_location=transfer.storage_location)
+    unreachable: tuple[StorageLocation, StorageError] | None = None
     for copy in copies.select_related("storage_location"):
         expected = Entry(copy.reserved_path, version.size_bytes, version.source_mtime)
         try:
             other = connections.storage(copy.storage_location)
+        except StorageError as trouble:
+            unreachable = copy.storage_location, trouble
+            continue
+        try:
             done = _stage(batch, transfer, storage, other, expected, progress=batch.keep, source_is_live=False)
         except way.SourceError as trouble:
             log.error("the copy of %s on %s: %s", transfer.record.persistent_id, copy.storage_location, trouble)
+            unreachable = copy.storage_location, trouble.error
             continue
         if done is None:
             return False
@@ -166,7 +172,13 @@ def _from_another_copy(
             return True
         way.discard(storage, done[0], batch.confirm)
         log.error("the copy of %s on %s is damaged", transfer.record.persistent_id, copy.storage_location)
-    if gone:
+    if unreachable:
+        location, cause = unreachable
+        message = (
+            f"The instrument has it no more. A verified copy is on “{location}”, which cannot be read now: {cause}"
+        )
+        batch.fail([transfer], "source", cause.fault.value, message)
+    elif gone:
         batch.vanish([transfer])
     elif isinstance(error, way.SourceChangedError):
         batch.settle_anew(transfer, error.entry)

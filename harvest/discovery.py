@@ -14,6 +14,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from harvest.models import (
+    BEFORE_A_COPY,
     FORGET_ERROR,
     START_ANEW,
     STORED,
@@ -104,6 +105,25 @@ def discover(run: HarvestRun, source: Storage, keep: Callable[[], None]) -> None
                 files_discovered=F("files_discovered") + discovered,
                 files_skipped=F("files_skipped") + skipped,
             )
+    _look_again_at_older_versions(run)
+
+
+def _look_again_at_older_versions(run: HarvestRun) -> None:
+    """Versions that the share no longer has, given up on the way to the run's storage: where a verified copy is
+    elsewhere, it is copied from there; the others can be had no more."""
+    given_up = FileTransfer.objects.filter(
+        record__instrument=run.instrument_id,
+        scheduled_storage=run.storage_location_id,
+        given_up=True,
+        state__in=BEFORE_A_COPY,
+    ).exclude(record__is_current=True, version__number=F("record__version_number"))
+    lost = given_up.filter(version__frozen_at=None).values("pk")
+    FileTransfer.objects.filter(pk__in=lost).update(
+        **FORGET_ERROR, state=State.SUPERSEDED, reason="It changed on the instrument before it was copied."
+    )
+    copied = given_up.filter(version__frozen_at__isnull=False).values("pk")
+    count = FileTransfer.objects.filter(pk__in=copied).unleased(timezone.now()).update(**START_ANEW, run=run)
+    HarvestRun.objects.filter(pk=run.pk).update(files_discovered=F("files_discovered") + count)
 
 
 def _note_unreadable(run: HarvestRun, unreadable: Sequence[Unreadable]) -> None:

@@ -14,409 +14,913 @@ import streamweave.lib.secrets
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('django_celery_beat', '0019_alter_periodictasks_options'),
+        ("django_celery_beat", "0019_alter_periodictasks_options"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Instrument',
+            name="Instrument",
             fields=[
-                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now, editable=False)),
-                ('updated_at', models.DateTimeField(auto_now=True)),
-                ('deleted_at', models.DateTimeField(blank=True, editable=False, null=True)),
-                ('name', models.CharField(max_length=200)),
-                ('description', models.TextField(blank=True, null=True)),
-                ('location', models.CharField(blank=True, max_length=200, null=True)),
-                ('pid', models.CharField(blank=True, help_text='Of the instrument itself, e.g. a DOI.', max_length=200, null=True, verbose_name='persistent identifier')),
-                ('cifs_host', models.CharField(help_text='Name or address, with :port if it is not 445.', max_length=255, verbose_name='SMB host')),
-                ('cifs_share', models.CharField(max_length=255, verbose_name='SMB share')),
-                ('cifs_base_path', models.CharField(default='/', help_text='Only what is below it is harvested.', max_length=1000, verbose_name='folder on the share')),
-                ('transfer_adapter', models.CharField(default='streamweave', help_text='Kept for clients of the original; it changes nothing.', max_length=50)),
-                ('transfer_config', models.JSONField(blank=True, null=True)),
-                ('enabled', models.BooleanField(default=True)),
-                ('storage_folder', models.CharField(editable=False, help_text='The folder of its files on every storage, fixed at creation.', max_length=255)),
-                ('last_harvested_at', models.DateTimeField(blank=True, editable=False, null=True)),
-                ('paused_at', models.DateTimeField(blank=True, editable=False, null=True)),
-                ('paused_reason', models.TextField(blank=True, editable=False, null=True)),
-                ('min_age_seconds', models.PositiveIntegerField(default=60, help_text='A file is taken when it has not changed for this long.')),
-                ('unchanged_looks', models.PositiveSmallIntegerField(default=0, help_text='How many further looks must find size and time unchanged; 0 for none.')),
-                ('look_interval_seconds', models.PositiveIntegerField(default=30, help_text='The time between two looks.', validators=[django.core.validators.MinValueValidator(1)])),
-                ('marker_name', models.CharField(blank=True, help_text='A file that must lie in the same folder before a file is taken, e.g. done.txt or {name}.done.', max_length=255, null=True)),
-                ('lock_pattern', models.CharField(blank=True, help_text='No file is taken while one that matches lies in its folder, e.g. *.lock.', max_length=255, null=True)),
-                ('quiet_folder_seconds', models.PositiveIntegerField(blank=True, help_text='A file is taken when nothing in its acquisition folder has changed for this long.', null=True)),
-                ('acquisition_depth', models.PositiveSmallIntegerField(default=1, help_text='The acquisition folder is this deep in the path.', validators=[django.core.validators.MinValueValidator(1)])),
-                ('replaced_file', models.CharField(choices=[('new_record', 'a new record with its own ARK and no inherited grants'), ('new_version', 'a new version of the same record')], default='new_record', max_length=20)),
-                ('max_connections', models.PositiveSmallIntegerField(default=2, help_text='The greatest number of connections at the same time.', validators=[django.core.validators.MinValueValidator(1)])),
-                ('max_requests_in_flight', models.PositiveSmallIntegerField(default=8, help_text='The greatest number of unanswered requests a connection.', validators=[django.core.validators.MinValueValidator(1)])),
-                ('max_bytes_per_second', models.PositiveBigIntegerField(blank=True, default=52428800, help_text='Over all connections; empty for no limit.', null=True, validators=[django.core.validators.MinValueValidator(1024)])),
-                ('quiet_from', models.TimeField(blank=True, help_text='Nothing is read from this time of day on …', null=True)),
-                ('quiet_until', models.TimeField(blank=True, help_text='… until this one.', null=True)),
-                ('quiet_timezone', models.CharField(default='UTC', max_length=64)),
+                ("id", models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now, editable=False)),
+                ("updated_at", models.DateTimeField(auto_now=True)),
+                ("deleted_at", models.DateTimeField(blank=True, editable=False, null=True)),
+                ("name", models.CharField(max_length=200)),
+                ("description", models.TextField(blank=True, null=True)),
+                ("location", models.CharField(blank=True, max_length=200, null=True)),
+                (
+                    "pid",
+                    models.CharField(
+                        blank=True,
+                        help_text="Of the instrument itself, e.g. a DOI.",
+                        max_length=200,
+                        null=True,
+                        verbose_name="persistent identifier",
+                    ),
+                ),
+                (
+                    "cifs_host",
+                    models.CharField(
+                        help_text="Name or address, with :port if it is not 445.",
+                        max_length=255,
+                        verbose_name="SMB host",
+                    ),
+                ),
+                ("cifs_share", models.CharField(max_length=255, verbose_name="SMB share")),
+                (
+                    "cifs_base_path",
+                    models.CharField(
+                        default="/",
+                        help_text="Only what is below it is harvested.",
+                        max_length=1000,
+                        verbose_name="folder on the share",
+                    ),
+                ),
+                (
+                    "transfer_adapter",
+                    models.CharField(
+                        default="streamweave",
+                        help_text="Kept for clients of the original; it changes nothing.",
+                        max_length=50,
+                    ),
+                ),
+                ("transfer_config", models.JSONField(blank=True, null=True)),
+                ("enabled", models.BooleanField(default=True)),
+                (
+                    "storage_folder",
+                    models.CharField(
+                        editable=False,
+                        help_text="The folder of its files on every storage, fixed at creation.",
+                        max_length=255,
+                    ),
+                ),
+                ("last_harvested_at", models.DateTimeField(blank=True, editable=False, null=True)),
+                ("paused_at", models.DateTimeField(blank=True, editable=False, null=True)),
+                ("paused_reason", models.TextField(blank=True, editable=False, null=True)),
+                (
+                    "min_age_seconds",
+                    models.PositiveIntegerField(
+                        default=60, help_text="A file is taken when it has not changed for this long."
+                    ),
+                ),
+                (
+                    "unchanged_looks",
+                    models.PositiveSmallIntegerField(
+                        default=0, help_text="How many further looks must find size and time unchanged; 0 for none."
+                    ),
+                ),
+                (
+                    "look_interval_seconds",
+                    models.PositiveIntegerField(
+                        default=30,
+                        help_text="The time between two looks.",
+                        validators=[django.core.validators.MinValueValidator(1)],
+                    ),
+                ),
+                (
+                    "marker_name",
+                    models.CharField(
+                        blank=True,
+                        help_text="A file that must lie in the same folder before a file is taken, e.g. done.txt or {name}.done.",
+                        max_length=255,
+                        null=True,
+                    ),
+                ),
+                (
+                    "lock_pattern",
+                    models.CharField(
+                        blank=True,
+                        help_text="No file is taken while one that matches lies in its folder, e.g. *.lock.",
+                        max_length=255,
+                        null=True,
+                    ),
+                ),
+                (
+                    "quiet_folder_seconds",
+                    models.PositiveIntegerField(
+                        blank=True,
+                        help_text="A file is taken when nothing in its acquisition folder has changed for this long.",
+                        null=True,
+                    ),
+                ),
+                (
+                    "acquisition_depth",
+                    models.PositiveSmallIntegerField(
+                        default=1,
+                        help_text="The acquisition folder is this deep in the path.",
+                        validators=[django.core.validators.MinValueValidator(1)],
+                    ),
+                ),
+                (
+                    "replaced_file",
+                    models.CharField(
+                        choices=[
+                            ("new_record", "a new record with its own ARK and no inherited grants"),
+                            ("new_version", "a new version of the same record"),
+                        ],
+                        default="new_record",
+                        max_length=20,
+                    ),
+                ),
+                (
+                    "max_connections",
+                    models.PositiveSmallIntegerField(
+                        default=2,
+                        help_text="The greatest number of connections at the same time.",
+                        validators=[django.core.validators.MinValueValidator(1)],
+                    ),
+                ),
+                (
+                    "max_requests_in_flight",
+                    models.PositiveSmallIntegerField(
+                        default=8,
+                        help_text="The greatest number of unanswered requests a connection.",
+                        validators=[django.core.validators.MinValueValidator(1)],
+                    ),
+                ),
+                (
+                    "max_bytes_per_second",
+                    models.PositiveBigIntegerField(
+                        blank=True,
+                        default=52428800,
+                        help_text="Over all connections; empty for no limit.",
+                        null=True,
+                        validators=[django.core.validators.MinValueValidator(1024)],
+                    ),
+                ),
+                (
+                    "quiet_from",
+                    models.TimeField(blank=True, help_text="Nothing is read from this time of day on …", null=True),
+                ),
+                ("quiet_until", models.TimeField(blank=True, help_text="… until this one.", null=True)),
+                ("quiet_timezone", models.CharField(default="UTC", max_length=64)),
             ],
             options={
-                'ordering': ('created_at',),
+                "ordering": ("created_at",),
             },
         ),
         migrations.CreateModel(
-            name='FileRecord',
+            name="FileRecord",
             fields=[
-                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now, editable=False)),
-                ('updated_at', models.DateTimeField(auto_now=True)),
-                ('persistent_id', models.CharField(default=harvest.models.files.mint_ark, editable=False, max_length=100, unique=True)),
-                ('persistent_id_type', models.CharField(default='ark', editable=False, max_length=20)),
-                ('source_path', models.TextField(help_text="As the share names it, below the instrument's folder.")),
-                ('source_path_key', models.UUIDField(editable=False)),
-                ('generation', models.PositiveIntegerField(default=1)),
-                ('is_current', models.BooleanField(default=True)),
-                ('filename', models.TextField()),
-                ('origin', models.CharField(choices=[('harvested', 'Harvested')], default='harvested', max_length=20)),
-                ('metadata', models.JSONField(blank=True, default=dict)),
-                ('first_discovered_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('version_number', models.PositiveIntegerField(default=1)),
-                ('size_bytes', models.BigIntegerField()),
-                ('source_mtime', models.DateTimeField()),
-                ('xxhash', models.CharField(blank=True, max_length=16, null=True)),
-                ('sha256', models.CharField(blank=True, max_length=64, null=True)),
-                ('owner', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='owned_files', to=settings.AUTH_USER_MODEL)),
-                ('instrument', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='files', to='harvest.instrument')),
+                ("id", models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now, editable=False)),
+                ("updated_at", models.DateTimeField(auto_now=True)),
+                (
+                    "persistent_id",
+                    models.CharField(
+                        default=harvest.models.files.mint_ark, editable=False, max_length=100, unique=True
+                    ),
+                ),
+                ("persistent_id_type", models.CharField(default="ark", editable=False, max_length=20)),
+                ("source_path", models.TextField(help_text="As the share names it, below the instrument's folder.")),
+                ("source_path_key", models.UUIDField(editable=False)),
+                ("generation", models.PositiveIntegerField(default=1)),
+                ("is_current", models.BooleanField(default=True)),
+                ("filename", models.TextField()),
+                ("origin", models.CharField(choices=[("harvested", "Harvested")], default="harvested", max_length=20)),
+                ("metadata", models.JSONField(blank=True, default=dict)),
+                ("first_discovered_at", models.DateTimeField(default=django.utils.timezone.now)),
+                ("version_number", models.PositiveIntegerField(default=1)),
+                ("size_bytes", models.BigIntegerField()),
+                ("source_mtime", models.DateTimeField()),
+                ("xxhash", models.CharField(blank=True, max_length=16, null=True)),
+                ("sha256", models.CharField(blank=True, max_length=64, null=True)),
+                (
+                    "owner",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="owned_files",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+                (
+                    "instrument",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="files", to="harvest.instrument"
+                    ),
+                ),
             ],
             options={
-                'ordering': ('-first_discovered_at', '-id'),
+                "ordering": ("-first_discovered_at", "-id"),
             },
         ),
         migrations.CreateModel(
-            name='FileVersion',
+            name="FileVersion",
             fields=[
-                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now, editable=False)),
-                ('updated_at', models.DateTimeField(auto_now=True)),
-                ('number', models.PositiveIntegerField(default=1)),
-                ('size_bytes', models.BigIntegerField()),
-                ('source_mtime', models.DateTimeField()),
-                ('source_file_id', models.CharField(blank=True, max_length=64, null=True)),
-                ('source_created_at', models.DateTimeField(blank=True, null=True)),
-                ('xxhash', models.CharField(blank=True, max_length=16, null=True)),
-                ('xxhash_algorithm', models.CharField(default='xxh64', editable=False, max_length=20)),
-                ('sha256', models.CharField(blank=True, max_length=64, null=True)),
-                ('frozen_at', models.DateTimeField(blank=True, help_text='When its first copy was verified.', null=True)),
-                ('enriched_at', models.DateTimeField(blank=True, null=True)),
-                ('proposed_grants', models.JSONField(blank=True, default=list, editable=False, help_text='What scripts and webhooks asked for, until it is granted.')),
-                ('record', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='versions', to='harvest.filerecord')),
+                ("id", models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now, editable=False)),
+                ("updated_at", models.DateTimeField(auto_now=True)),
+                ("number", models.PositiveIntegerField(default=1)),
+                ("size_bytes", models.BigIntegerField()),
+                ("source_mtime", models.DateTimeField()),
+                ("source_file_id", models.CharField(blank=True, max_length=64, null=True)),
+                ("source_created_at", models.DateTimeField(blank=True, null=True)),
+                ("xxhash", models.CharField(blank=True, max_length=16, null=True)),
+                ("xxhash_algorithm", models.CharField(default="xxh64", editable=False, max_length=20)),
+                ("sha256", models.CharField(blank=True, max_length=64, null=True)),
+                (
+                    "frozen_at",
+                    models.DateTimeField(blank=True, help_text="When its first copy was verified.", null=True),
+                ),
+                ("enriched_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "proposed_grants",
+                    models.JSONField(
+                        blank=True,
+                        default=list,
+                        editable=False,
+                        help_text="What scripts and webhooks asked for, until it is granted.",
+                    ),
+                ),
+                (
+                    "record",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="versions", to="harvest.filerecord"
+                    ),
+                ),
             ],
             options={
-                'ordering': ('record', 'number'),
+                "ordering": ("record", "number"),
             },
         ),
         migrations.CreateModel(
-            name='HarvestSchedule',
+            name="HarvestSchedule",
             fields=[
-                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now, editable=False)),
-                ('updated_at', models.DateTimeField(auto_now=True)),
-                ('deleted_at', models.DateTimeField(blank=True, editable=False, null=True)),
-                ('cron_expression', models.CharField(help_text='Minute, hour, day of month, month, day of week, e.g. 0 1 * * * for every night at one.', max_length=100)),
-                ('timezone', models.CharField(default='UTC', help_text='The time zone of the expression.', max_length=64)),
-                ('missed_run', models.CharField(choices=[('run_once', 'run once, as soon as possible'), ('skip', 'leave it out')], default='run_once', help_text='What to do about a time at which the system was down.', max_length=20)),
-                ('enabled', models.BooleanField(default=True)),
-                ('decided_until', models.DateTimeField(default=django.utils.timezone.now, editable=False, help_text='Every due time up to here has been decided.')),
-                ('periodic_task', models.OneToOneField(blank=True, editable=False, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='harvest_schedule', to='django_celery_beat.periodictask')),
-                ('instrument', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='schedules', to='harvest.instrument')),
+                ("id", models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now, editable=False)),
+                ("updated_at", models.DateTimeField(auto_now=True)),
+                ("deleted_at", models.DateTimeField(blank=True, editable=False, null=True)),
+                (
+                    "cron_expression",
+                    models.CharField(
+                        help_text="Minute, hour, day of month, month, day of week, e.g. 0 1 * * * for every night at one.",
+                        max_length=100,
+                    ),
+                ),
+                (
+                    "timezone",
+                    models.CharField(default="UTC", help_text="The time zone of the expression.", max_length=64),
+                ),
+                (
+                    "missed_run",
+                    models.CharField(
+                        choices=[("run_once", "run once, as soon as possible"), ("skip", "leave it out")],
+                        default="run_once",
+                        help_text="What to do about a time at which the system was down.",
+                        max_length=20,
+                    ),
+                ),
+                ("enabled", models.BooleanField(default=True)),
+                (
+                    "decided_until",
+                    models.DateTimeField(
+                        default=django.utils.timezone.now,
+                        editable=False,
+                        help_text="Every due time up to here has been decided.",
+                    ),
+                ),
+                (
+                    "periodic_task",
+                    models.OneToOneField(
+                        blank=True,
+                        editable=False,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="harvest_schedule",
+                        to="django_celery_beat.periodictask",
+                    ),
+                ),
+                (
+                    "instrument",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="schedules", to="harvest.instrument"
+                    ),
+                ),
             ],
             options={
-                'ordering': ('created_at',),
+                "ordering": ("created_at",),
             },
         ),
         migrations.CreateModel(
-            name='HarvestRun',
+            name="HarvestRun",
             fields=[
-                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now, editable=False)),
-                ('updated_at', models.DateTimeField(auto_now=True)),
-                ('scheduled_for', models.DateTimeField(blank=True, help_text='The cron slot it stands for.', null=True)),
-                ('missed_slots', models.PositiveIntegerField(default=0, help_text='Earlier slots that passed with nobody there.')),
-                ('trigger', models.CharField(choices=[('schedule', 'the schedule'), ('catch_up', 'the schedule, late'), ('person', 'a person'), ('command', 'a command')], default='schedule', max_length=20)),
-                ('status', models.CharField(choices=[('queued', 'Queued'), ('running', 'Running'), ('completed', 'Completed'), ('completed_with_errors', 'Completed With Errors'), ('failed', 'Failed'), ('cancelled', 'Cancelled'), ('missed', 'Missed')], default='queued', max_length=30)),
-                ('started_at', models.DateTimeField(blank=True, null=True)),
-                ('walked_at', models.DateTimeField(blank=True, help_text='When the whole share had been walked.', null=True)),
-                ('ended_at', models.DateTimeField(blank=True, null=True)),
-                ('lease_token', models.UUIDField(blank=True, editable=False, null=True)),
-                ('lease_expires_at', models.DateTimeField(blank=True, editable=False, null=True)),
-                ('attempts', models.PositiveSmallIntegerField(default=0, help_text='How often the walk has been begun.')),
-                ('next_attempt_at', models.DateTimeField(blank=True, editable=False, null=True)),
-                ('files_seen', models.PositiveBigIntegerField(default=0, help_text='Files listed on the share.')),
-                ('files_discovered', models.PositiveBigIntegerField(default=0, help_text='Of these: new, changed or looked at again.')),
-                ('files_completed', models.PositiveBigIntegerField(default=0)),
-                ('files_skipped', models.PositiveBigIntegerField(default=0)),
-                ('files_failed', models.PositiveBigIntegerField(default=0)),
-                ('bytes_transferred', models.PositiveBigIntegerField(default=0)),
-                ('walk_errors', models.PositiveIntegerField(default=0, help_text='Folders and names that could not be read.')),
-                ('clock_offset_seconds', models.FloatField(blank=True, help_text="How far the share's clock is ahead of ours.", null=True)),
-                ('manifest_parts', models.PositiveIntegerField(default=0, editable=False)),
-                ('error_code', models.CharField(blank=True, max_length=40, null=True)),
-                ('error_message', models.TextField(blank=True, null=True)),
-                ('started_by', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='started_runs', to=settings.AUTH_USER_MODEL)),
-                ('schedule', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='runs', to='harvest.harvestschedule')),
-                ('instrument', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='runs', to='harvest.instrument')),
+                ("id", models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now, editable=False)),
+                ("updated_at", models.DateTimeField(auto_now=True)),
+                (
+                    "scheduled_for",
+                    models.DateTimeField(blank=True, help_text="The cron slot it stands for.", null=True),
+                ),
+                (
+                    "missed_slots",
+                    models.PositiveIntegerField(default=0, help_text="Earlier slots that passed with nobody there."),
+                ),
+                (
+                    "trigger",
+                    models.CharField(
+                        choices=[
+                            ("schedule", "the schedule"),
+                            ("catch_up", "the schedule, late"),
+                            ("person", "a person"),
+                            ("command", "a command"),
+                        ],
+                        default="schedule",
+                        max_length=20,
+                    ),
+                ),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[
+                            ("queued", "Queued"),
+                            ("running", "Running"),
+                            ("completed", "Completed"),
+                            ("completed_with_errors", "Completed With Errors"),
+                            ("failed", "Failed"),
+                            ("cancelled", "Cancelled"),
+                            ("missed", "Missed"),
+                        ],
+                        default="queued",
+                        max_length=30,
+                    ),
+                ),
+                ("started_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "walked_at",
+                    models.DateTimeField(blank=True, help_text="When the whole share had been walked.", null=True),
+                ),
+                ("ended_at", models.DateTimeField(blank=True, null=True)),
+                ("lease_token", models.UUIDField(blank=True, editable=False, null=True)),
+                ("lease_expires_at", models.DateTimeField(blank=True, editable=False, null=True)),
+                (
+                    "attempts",
+                    models.PositiveSmallIntegerField(default=0, help_text="How often the walk has been begun."),
+                ),
+                ("next_attempt_at", models.DateTimeField(blank=True, editable=False, null=True)),
+                ("files_seen", models.PositiveBigIntegerField(default=0, help_text="Files listed on the share.")),
+                (
+                    "files_discovered",
+                    models.PositiveBigIntegerField(default=0, help_text="Of these: new, changed or looked at again."),
+                ),
+                ("files_completed", models.PositiveBigIntegerField(default=0)),
+                ("files_skipped", models.PositiveBigIntegerField(default=0)),
+                ("files_failed", models.PositiveBigIntegerField(default=0)),
+                ("bytes_transferred", models.PositiveBigIntegerField(default=0)),
+                (
+                    "walk_errors",
+                    models.PositiveIntegerField(default=0, help_text="Folders and names that could not be read."),
+                ),
+                (
+                    "clock_offset_seconds",
+                    models.FloatField(blank=True, help_text="How far the share's clock is ahead of ours.", null=True),
+                ),
+                ("manifest_parts", models.PositiveIntegerField(default=0, editable=False)),
+                ("error_code", models.CharField(blank=True, max_length=40, null=True)),
+                ("error_message", models.TextField(blank=True, null=True)),
+                (
+                    "started_by",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="started_runs",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+                (
+                    "schedule",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="runs",
+                        to="harvest.harvestschedule",
+                    ),
+                ),
+                (
+                    "instrument",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="runs", to="harvest.instrument"
+                    ),
+                ),
             ],
             options={
-                'ordering': ('-created_at',),
+                "ordering": ("-created_at",),
             },
         ),
         migrations.CreateModel(
-            name='RunError',
+            name="RunError",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('path', models.TextField()),
-                ('code', models.CharField(max_length=40)),
-                ('message', models.TextField()),
-                ('at', models.DateTimeField(auto_now_add=True)),
-                ('run', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='errors', to='harvest.harvestrun')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("path", models.TextField()),
+                ("code", models.CharField(max_length=40)),
+                ("message", models.TextField()),
+                ("at", models.DateTimeField(auto_now_add=True)),
+                (
+                    "run",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="errors", to="harvest.harvestrun"
+                    ),
+                ),
             ],
             options={
-                'ordering': ('id',),
+                "ordering": ("id",),
             },
         ),
         migrations.CreateModel(
-            name='ServiceAccount',
+            name="ServiceAccount",
             fields=[
-                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now, editable=False)),
-                ('updated_at', models.DateTimeField(auto_now=True)),
-                ('deleted_at', models.DateTimeField(blank=True, editable=False, null=True)),
-                ('name', models.CharField(max_length=200)),
-                ('domain', models.CharField(blank=True, help_text='Windows domain; leave empty for a local account.', max_length=200, null=True)),
-                ('username', models.CharField(max_length=200)),
-                ('password', streamweave.lib.secrets.EncryptedTextField(help_text='Kept encrypted and never shown again.')),
+                ("id", models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now, editable=False)),
+                ("updated_at", models.DateTimeField(auto_now=True)),
+                ("deleted_at", models.DateTimeField(blank=True, editable=False, null=True)),
+                ("name", models.CharField(max_length=200)),
+                (
+                    "domain",
+                    models.CharField(
+                        blank=True,
+                        help_text="Windows domain; leave empty for a local account.",
+                        max_length=200,
+                        null=True,
+                    ),
+                ),
+                ("username", models.CharField(max_length=200)),
+                (
+                    "password",
+                    streamweave.lib.secrets.EncryptedTextField(help_text="Kept encrypted and never shown again."),
+                ),
             ],
             options={
-                'ordering': ('created_at',),
-                'constraints': [models.UniqueConstraint(condition=models.Q(('deleted_at', None)), fields=('name',), name='service_account_name_unique')],
+                "ordering": ("created_at",),
+                "constraints": [
+                    models.UniqueConstraint(
+                        condition=models.Q(("deleted_at", None)), fields=("name",), name="service_account_name_unique"
+                    )
+                ],
             },
         ),
         migrations.AddField(
-            model_name='instrument',
-            name='service_account',
-            field=models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='instruments', to='harvest.serviceaccount'),
+            model_name="instrument",
+            name="service_account",
+            field=models.ForeignKey(
+                blank=True,
+                null=True,
+                on_delete=django.db.models.deletion.PROTECT,
+                related_name="instruments",
+                to="harvest.serviceaccount",
+            ),
         ),
         migrations.CreateModel(
-            name='StorageLocation',
+            name="StorageLocation",
             fields=[
-                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now, editable=False)),
-                ('updated_at', models.DateTimeField(auto_now=True)),
-                ('deleted_at', models.DateTimeField(blank=True, editable=False, null=True)),
-                ('name', models.CharField(max_length=200)),
-                ('type', models.CharField(help_text='posix, s3 or cifs (an SMB share).', max_length=20)),
-                ('connection_config', models.JSONField(blank=True, help_text='What the type needs to connect. Secrets are shown as ****.', null=True)),
-                ('secrets', streamweave.lib.secrets.EncryptedTextField(blank=True, editable=False, null=True)),
-                ('base_path', models.CharField(help_text='Everything is kept below it.', max_length=1000)),
-                ('enabled', models.BooleanField(default=True)),
+                ("id", models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now, editable=False)),
+                ("updated_at", models.DateTimeField(auto_now=True)),
+                ("deleted_at", models.DateTimeField(blank=True, editable=False, null=True)),
+                ("name", models.CharField(max_length=200)),
+                ("type", models.CharField(help_text="posix, s3 or cifs (an SMB share).", max_length=20)),
+                (
+                    "connection_config",
+                    models.JSONField(
+                        blank=True, help_text="What the type needs to connect. Secrets are shown as ****.", null=True
+                    ),
+                ),
+                ("secrets", streamweave.lib.secrets.EncryptedTextField(blank=True, editable=False, null=True)),
+                ("base_path", models.CharField(help_text="Everything is kept below it.", max_length=1000)),
+                ("enabled", models.BooleanField(default=True)),
             ],
             options={
-                'ordering': ('created_at',),
-                'constraints': [models.UniqueConstraint(condition=models.Q(('deleted_at', None)), fields=('name',), name='storage_location_name_unique')],
+                "ordering": ("created_at",),
+                "constraints": [
+                    models.UniqueConstraint(
+                        condition=models.Q(("deleted_at", None)), fields=("name",), name="storage_location_name_unique"
+                    )
+                ],
             },
         ),
         migrations.AddField(
-            model_name='harvestschedule',
-            name='default_storage_location',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='schedules', to='harvest.storagelocation'),
+            model_name="harvestschedule",
+            name="default_storage_location",
+            field=models.ForeignKey(
+                on_delete=django.db.models.deletion.PROTECT, related_name="schedules", to="harvest.storagelocation"
+            ),
         ),
         migrations.AddField(
-            model_name='harvestrun',
-            name='storage_location',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='runs', to='harvest.storagelocation'),
+            model_name="harvestrun",
+            name="storage_location",
+            field=models.ForeignKey(
+                on_delete=django.db.models.deletion.PROTECT, related_name="runs", to="harvest.storagelocation"
+            ),
         ),
         migrations.CreateModel(
-            name='FileTransfer',
+            name="FileTransfer",
             fields=[
-                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now, editable=False)),
-                ('updated_at', models.DateTimeField(auto_now=True)),
-                ('state', models.CharField(choices=[('discovered', 'seen on the instrument'), ('accepted', 'taken by the filters'), ('ready', 'complete on the instrument'), ('carried', 'copied, not yet verified'), ('verified', 'verified and published'), ('enriched', 'metadata found'), ('available', 'granted and available'), ('skipped', 'refused by a filter'), ('vanished', 'gone from the instrument before it was copied'), ('superseded', 'changed on the instrument before it was copied'), ('cancelled', 'cancelled by a person')], default='discovered', max_length=20)),
-                ('reason', models.TextField(blank=True, help_text='Why it was skipped, or ended otherwise.', null=True)),
-                ('waiting_reason', models.TextField(blank=True, help_text='What it waits for.', null=True)),
-                ('lease_token', models.UUIDField(blank=True, editable=False, null=True)),
-                ('lease_expires_at', models.DateTimeField(blank=True, editable=False, null=True)),
-                ('lease_holder', models.CharField(blank=True, editable=False, max_length=200, null=True)),
-                ('lease_size', models.PositiveIntegerField(blank=True, editable=False, null=True)),
-                ('batch_limit', models.PositiveIntegerField(blank=True, editable=False, help_text='Taken in batches no larger than this, after one was lost.', null=True)),
-                ('attempts', models.PositiveSmallIntegerField(default=0, help_text='Failed attempts.')),
-                ('losses', models.PositiveSmallIntegerField(default=0, help_text='How often a worker died on this file alone.')),
-                ('next_attempt_at', models.DateTimeField(blank=True, null=True)),
-                ('given_up', models.BooleanField(default=False, help_text='Failed; a later run or a person tries it again.')),
-                ('error_phase', models.CharField(blank=True, max_length=20, null=True)),
-                ('error_code', models.CharField(blank=True, max_length=40, null=True)),
-                ('error_message', models.TextField(blank=True, null=True)),
-                ('looks', models.PositiveSmallIntegerField(default=0, editable=False)),
-                ('unchanged_since', models.DateTimeField(blank=True, editable=False, null=True)),
-                ('sub_path', models.TextField(blank=True, help_text="Where a hook has put it below the instrument's folder.", null=True)),
-                ('stored_path', models.TextField(blank=True, help_text="Below the storage's base path; reserved before copying.", null=True)),
-                ('stored_path_key', models.UUIDField(blank=True, editable=False, null=True)),
-                ('carry_attempts', models.PositiveIntegerField(default=0, editable=False)),
-                ('staged_ref', models.TextField(blank=True, editable=False, null=True)),
-                ('staged_proof', models.CharField(blank=True, editable=False, max_length=30, null=True)),
-                ('staged_published', models.BooleanField(default=False, editable=False)),
-                ('bytes_transferred', models.BigIntegerField(blank=True, null=True)),
-                ('source_checksum', models.CharField(blank=True, help_text='xxh64 of what was read.', max_length=16, null=True)),
-                ('source_sha256', models.CharField(blank=True, editable=False, max_length=64, null=True)),
-                ('dest_checksum', models.CharField(blank=True, help_text='xxh64 of what is stored.', max_length=16, null=True)),
-                ('checksum_verified', models.BooleanField(default=False)),
-                ('verified_by', models.CharField(blank=True, help_text='How the copy was verified.', max_length=30, null=True)),
-                ('started_at', models.DateTimeField(blank=True, null=True)),
-                ('completed_at', models.DateTimeField(blank=True, null=True)),
-                ('manifested_at', models.DateTimeField(blank=True, editable=False, null=True)),
-                ('record', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='transfers', to='harvest.filerecord')),
-                ('version', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='transfers', to='harvest.fileversion')),
-                ('run', models.ForeignKey(blank=True, help_text='The newest.', null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='transfers', to='harvest.harvestrun')),
-                ('scheduled_storage', models.ForeignKey(help_text='Where the schedule said.', on_delete=django.db.models.deletion.PROTECT, related_name='scheduled_transfers', to='harvest.storagelocation')),
-                ('storage_location', models.ForeignKey(help_text='Where it goes; a hook may redirect.', on_delete=django.db.models.deletion.PROTECT, related_name='transfers', to='harvest.storagelocation')),
+                ("id", models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now, editable=False)),
+                ("updated_at", models.DateTimeField(auto_now=True)),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("discovered", "seen on the instrument"),
+                            ("accepted", "taken by the filters"),
+                            ("ready", "complete on the instrument"),
+                            ("carried", "copied, not yet verified"),
+                            ("verified", "verified and published"),
+                            ("enriched", "metadata found"),
+                            ("available", "granted and available"),
+                            ("skipped", "refused by a filter"),
+                            ("vanished", "gone from the instrument before it was copied"),
+                            ("superseded", "changed on the instrument before it was copied"),
+                            ("cancelled", "cancelled by a person"),
+                        ],
+                        default="discovered",
+                        max_length=20,
+                    ),
+                ),
+                (
+                    "reason",
+                    models.TextField(blank=True, help_text="Why it was skipped, or ended otherwise.", null=True),
+                ),
+                ("waiting_reason", models.TextField(blank=True, help_text="What it waits for.", null=True)),
+                ("lease_token", models.UUIDField(blank=True, editable=False, null=True)),
+                ("lease_expires_at", models.DateTimeField(blank=True, editable=False, null=True)),
+                ("lease_holder", models.CharField(blank=True, editable=False, max_length=200, null=True)),
+                ("lease_size", models.PositiveIntegerField(blank=True, editable=False, null=True)),
+                (
+                    "batch_limit",
+                    models.PositiveIntegerField(
+                        blank=True,
+                        editable=False,
+                        help_text="Taken in batches no larger than this, after one was lost.",
+                        null=True,
+                    ),
+                ),
+                ("attempts", models.PositiveSmallIntegerField(default=0, help_text="Failed attempts.")),
+                (
+                    "losses",
+                    models.PositiveSmallIntegerField(
+                        default=0, help_text="How often a worker died on this file alone."
+                    ),
+                ),
+                ("next_attempt_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "given_up",
+                    models.BooleanField(default=False, help_text="Failed; a later run or a person tries it again."),
+                ),
+                ("error_phase", models.CharField(blank=True, max_length=20, null=True)),
+                ("error_code", models.CharField(blank=True, max_length=40, null=True)),
+                ("error_message", models.TextField(blank=True, null=True)),
+                ("looks", models.PositiveSmallIntegerField(default=0, editable=False)),
+                ("unchanged_since", models.DateTimeField(blank=True, editable=False, null=True)),
+                (
+                    "sub_path",
+                    models.TextField(
+                        blank=True, help_text="Where a hook has put it below the instrument's folder.", null=True
+                    ),
+                ),
+                (
+                    "stored_path",
+                    models.TextField(
+                        blank=True, help_text="Below the storage's base path; reserved before copying.", null=True
+                    ),
+                ),
+                ("stored_path_key", models.UUIDField(blank=True, editable=False, null=True)),
+                ("carry_attempts", models.PositiveIntegerField(default=0, editable=False)),
+                ("staged_ref", models.TextField(blank=True, editable=False, null=True)),
+                ("staged_proof", models.CharField(blank=True, editable=False, max_length=30, null=True)),
+                ("staged_published", models.BooleanField(default=False, editable=False)),
+                ("bytes_transferred", models.BigIntegerField(blank=True, null=True)),
+                (
+                    "source_checksum",
+                    models.CharField(blank=True, help_text="xxh64 of what was read.", max_length=16, null=True),
+                ),
+                ("source_sha256", models.CharField(blank=True, editable=False, max_length=64, null=True)),
+                (
+                    "dest_checksum",
+                    models.CharField(blank=True, help_text="xxh64 of what is stored.", max_length=16, null=True),
+                ),
+                ("checksum_verified", models.BooleanField(default=False)),
+                (
+                    "verified_by",
+                    models.CharField(blank=True, help_text="How the copy was verified.", max_length=30, null=True),
+                ),
+                ("started_at", models.DateTimeField(blank=True, null=True)),
+                ("completed_at", models.DateTimeField(blank=True, null=True)),
+                ("manifested_at", models.DateTimeField(blank=True, editable=False, null=True)),
+                (
+                    "record",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="transfers", to="harvest.filerecord"
+                    ),
+                ),
+                (
+                    "version",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="transfers", to="harvest.fileversion"
+                    ),
+                ),
+                (
+                    "run",
+                    models.ForeignKey(
+                        blank=True,
+                        help_text="The newest.",
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="transfers",
+                        to="harvest.harvestrun",
+                    ),
+                ),
+                (
+                    "scheduled_storage",
+                    models.ForeignKey(
+                        help_text="Where the schedule said.",
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="scheduled_transfers",
+                        to="harvest.storagelocation",
+                    ),
+                ),
+                (
+                    "storage_location",
+                    models.ForeignKey(
+                        help_text="Where it goes; a hook may redirect.",
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="transfers",
+                        to="harvest.storagelocation",
+                    ),
+                ),
             ],
             options={
-                'ordering': ('-created_at', '-id'),
+                "ordering": ("-created_at", "-id"),
             },
         ),
         migrations.AddConstraint(
-            model_name='fileversion',
-            constraint=models.UniqueConstraint(fields=('record', 'number'), name='version_one_per_number'),
+            model_name="fileversion",
+            constraint=models.UniqueConstraint(fields=("record", "number"), name="version_one_per_number"),
         ),
         migrations.AddConstraint(
-            model_name='fileversion',
-            constraint=models.CheckConstraint(condition=models.Q(('size_bytes__gte', 0)), name='version_size'),
+            model_name="fileversion",
+            constraint=models.CheckConstraint(condition=models.Q(("size_bytes__gte", 0)), name="version_size"),
         ),
         migrations.AddConstraint(
-            model_name='fileversion',
-            constraint=models.CheckConstraint(condition=models.Q(('frozen_at', None), models.Q(('sha256__isnull', False), ('xxhash__isnull', False)), _connector='OR'), name='version_frozen_has_checksums'),
+            model_name="fileversion",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    ("frozen_at", None), models.Q(("sha256__isnull", False), ("xxhash__isnull", False)), _connector="OR"
+                ),
+                name="version_frozen_has_checksums",
+            ),
         ),
         migrations.AddIndex(
-            model_name='filerecord',
-            index=models.Index(fields=['-first_discovered_at', '-id'], name='file_newest'),
+            model_name="filerecord",
+            index=models.Index(fields=["-first_discovered_at", "-id"], name="file_newest"),
         ),
         migrations.AddIndex(
-            model_name='filerecord',
-            index=models.Index(fields=['instrument', '-first_discovered_at'], name='file_instrument_newest'),
+            model_name="filerecord",
+            index=models.Index(fields=["instrument", "-first_discovered_at"], name="file_instrument_newest"),
         ),
         migrations.AddConstraint(
-            model_name='filerecord',
-            constraint=models.UniqueConstraint(fields=('instrument', 'source_path_key', 'generation'), name='file_one_per_generation'),
+            model_name="filerecord",
+            constraint=models.UniqueConstraint(
+                fields=("instrument", "source_path_key", "generation"), name="file_one_per_generation"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='filerecord',
-            constraint=models.UniqueConstraint(condition=models.Q(('is_current', True)), fields=('instrument', 'source_path_key'), name='file_one_current'),
+            model_name="filerecord",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("is_current", True)),
+                fields=("instrument", "source_path_key"),
+                name="file_one_current",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='filerecord',
-            constraint=models.CheckConstraint(condition=models.Q(('size_bytes__gte', 0)), name='file_size'),
+            model_name="filerecord",
+            constraint=models.CheckConstraint(condition=models.Q(("size_bytes__gte", 0)), name="file_size"),
         ),
         migrations.AddConstraint(
-            model_name='instrument',
-            constraint=models.UniqueConstraint(condition=models.Q(('deleted_at', None)), fields=('name',), name='instrument_name_unique'),
+            model_name="instrument",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("deleted_at", None)), fields=("name",), name="instrument_name_unique"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='instrument',
-            constraint=models.UniqueConstraint(django.db.models.functions.text.Lower('storage_folder'), name='instrument_storage_folder_unique'),
+            model_name="instrument",
+            constraint=models.UniqueConstraint(
+                django.db.models.functions.text.Lower("storage_folder"), name="instrument_storage_folder_unique"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='instrument',
-            constraint=models.CheckConstraint(condition=models.Q(('storage_folder', ''), _negated=True), name='instrument_storage_folder_given'),
+            model_name="instrument",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("storage_folder", ""), _negated=True), name="instrument_storage_folder_given"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='instrument',
-            constraint=models.CheckConstraint(condition=models.Q(('max_connections__gte', 1)), name='instrument_max_connections'),
+            model_name="instrument",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("max_connections__gte", 1)), name="instrument_max_connections"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='instrument',
-            constraint=models.CheckConstraint(condition=models.Q(('max_requests_in_flight__gte', 1)), name='instrument_max_requests_in_flight'),
+            model_name="instrument",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("max_requests_in_flight__gte", 1)), name="instrument_max_requests_in_flight"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='instrument',
-            constraint=models.CheckConstraint(condition=models.Q(('acquisition_depth__gte', 1)), name='instrument_acquisition_depth'),
+            model_name="instrument",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("acquisition_depth__gte", 1)), name="instrument_acquisition_depth"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='instrument',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('quiet_from', None), ('quiet_until', None)), models.Q(('quiet_from__isnull', False), ('quiet_until__isnull', False)), _connector='OR'), name='instrument_quiet_hours_whole'),
+            model_name="instrument",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("quiet_from", None), ("quiet_until", None)),
+                    models.Q(("quiet_from__isnull", False), ("quiet_until__isnull", False)),
+                    _connector="OR",
+                ),
+                name="instrument_quiet_hours_whole",
+            ),
         ),
         migrations.AddIndex(
-            model_name='harvestschedule',
-            index=models.Index(fields=['enabled', 'deleted_at'], name='schedule_active'),
+            model_name="harvestschedule",
+            index=models.Index(fields=["enabled", "deleted_at"], name="schedule_active"),
         ),
         migrations.AddIndex(
-            model_name='harvestrun',
-            index=models.Index(fields=['status', 'created_at'], name='run_status'),
+            model_name="harvestrun",
+            index=models.Index(fields=["status", "created_at"], name="run_status"),
         ),
         migrations.AddIndex(
-            model_name='harvestrun',
-            index=models.Index(fields=['instrument', '-created_at'], name='run_instrument'),
+            model_name="harvestrun",
+            index=models.Index(fields=["instrument", "-created_at"], name="run_instrument"),
         ),
         migrations.AddConstraint(
-            model_name='harvestrun',
-            constraint=models.UniqueConstraint(fields=('schedule', 'scheduled_for'), name='run_one_per_slot'),
+            model_name="harvestrun",
+            constraint=models.UniqueConstraint(fields=("schedule", "scheduled_for"), name="run_one_per_slot"),
         ),
         migrations.AddConstraint(
-            model_name='harvestrun',
-            constraint=models.UniqueConstraint(condition=models.Q(('status', 'running')), fields=('instrument', 'storage_location'), name='run_one_running'),
+            model_name="harvestrun",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("status", "running")),
+                fields=("instrument", "storage_location"),
+                name="run_one_running",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='harvestrun',
-            constraint=models.UniqueConstraint(condition=models.Q(('status', 'queued')), fields=('schedule',), name='run_one_queued'),
+            model_name="harvestrun",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("status", "queued")), fields=("schedule",), name="run_one_queued"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='harvestrun',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('ended_at', None), ('status__in', ('queued', 'running'))), models.Q(models.Q(('status__in', ('queued', 'running')), _negated=True), ('ended_at__isnull', False)), _connector='OR'), name='run_ended_has_time'),
+            model_name="harvestrun",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("ended_at", None), ("status__in", ("queued", "running"))),
+                    models.Q(
+                        models.Q(("status__in", ("queued", "running")), _negated=True), ("ended_at__isnull", False)
+                    ),
+                    _connector="OR",
+                ),
+                name="run_ended_has_time",
+            ),
         ),
         migrations.AddIndex(
-            model_name='filetransfer',
-            index=models.Index(fields=['-created_at', '-id'], name='transfer_newest'),
+            model_name="filetransfer",
+            index=models.Index(fields=["-created_at", "-id"], name="transfer_newest"),
         ),
         migrations.AddIndex(
-            model_name='filetransfer',
-            index=models.Index(fields=['run', 'state'], name='transfer_run_state'),
+            model_name="filetransfer",
+            index=models.Index(fields=["run", "state"], name="transfer_run_state"),
         ),
         migrations.AddIndex(
-            model_name='filetransfer',
-            index=models.Index(condition=models.Q(('given_up', False), ('state__in', ('discovered', 'accepted', 'ready', 'carried', 'verified', 'enriched'))), fields=['next_attempt_at'], name='transfer_unfinished'),
+            model_name="filetransfer",
+            index=models.Index(
+                condition=models.Q(
+                    ("given_up", False),
+                    ("state__in", ("discovered", "accepted", "ready", "carried", "verified", "enriched")),
+                ),
+                fields=["next_attempt_at"],
+                name="transfer_unfinished",
+            ),
         ),
         migrations.AddIndex(
-            model_name='filetransfer',
-            index=models.Index(condition=models.Q(('lease_token__isnull', False)), fields=['lease_expires_at'], name='transfer_leased'),
+            model_name="filetransfer",
+            index=models.Index(
+                condition=models.Q(
+                    ("given_up", True),
+                    ("state__in", ("discovered", "accepted", "ready", "carried", "verified", "enriched")),
+                ),
+                fields=["scheduled_storage"],
+                name="transfer_given_up",
+            ),
         ),
         migrations.AddIndex(
-            model_name='filetransfer',
-            index=models.Index(condition=models.Q(('lease_token__isnull', False)), fields=['lease_token'], name='transfer_lease_token'),
+            model_name="filetransfer",
+            index=models.Index(
+                condition=models.Q(("lease_token__isnull", False)), fields=["lease_expires_at"], name="transfer_leased"
+            ),
         ),
         migrations.AddIndex(
-            model_name='filetransfer',
-            index=models.Index(condition=models.Q(('manifested_at', None), ('state', 'available')), fields=['storage_location', 'completed_at'], name='transfer_not_manifested'),
+            model_name="filetransfer",
+            index=models.Index(
+                condition=models.Q(("lease_token__isnull", False)), fields=["lease_token"], name="transfer_lease_token"
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="filetransfer",
+            index=models.Index(
+                condition=models.Q(("manifested_at", None), ("state", "available")),
+                fields=["storage_location", "completed_at"],
+                name="transfer_not_manifested",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='filetransfer',
-            constraint=models.UniqueConstraint(fields=('version', 'scheduled_storage'), name='transfer_one_per_scheduled_storage'),
+            model_name="filetransfer",
+            constraint=models.UniqueConstraint(
+                fields=("version", "scheduled_storage"), name="transfer_one_per_scheduled_storage"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='filetransfer',
-            constraint=models.UniqueConstraint(condition=models.Q(('state', 'skipped'), _negated=True), fields=('version', 'storage_location'), name='transfer_one_per_storage'),
+            model_name="filetransfer",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("state", "skipped"), _negated=True),
+                fields=("version", "storage_location"),
+                name="transfer_one_per_storage",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='filetransfer',
-            constraint=models.UniqueConstraint(fields=('storage_location', 'stored_path_key'), name='transfer_stored_path_unique'),
+            model_name="filetransfer",
+            constraint=models.UniqueConstraint(
+                fields=("storage_location", "stored_path_key"), name="transfer_stored_path_unique"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='filetransfer',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('state__in', ('verified', 'enriched', 'available')), _negated=True), models.Q(('checksum_verified', True), ('completed_at__isnull', False), ('dest_checksum', models.F('source_checksum')), ('dest_checksum__isnull', False), ('source_checksum__isnull', False), ('stored_path__isnull', False)), _connector='OR'), name='transfer_completed_is_verified'),
+            model_name="filetransfer",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("state__in", ("verified", "enriched", "available")), _negated=True),
+                    models.Q(
+                        ("checksum_verified", True),
+                        ("completed_at__isnull", False),
+                        ("dest_checksum", models.F("source_checksum")),
+                        ("dest_checksum__isnull", False),
+                        ("source_checksum__isnull", False),
+                        ("stored_path__isnull", False),
+                    ),
+                    _connector="OR",
+                ),
+                name="transfer_completed_is_verified",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='filetransfer',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('stored_path', None), ('stored_path_key', None)), models.Q(('stored_path__isnull', False), ('stored_path_key__isnull', False)), _connector='OR'), name='transfer_stored_path_whole'),
+            model_name="filetransfer",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("stored_path", None), ("stored_path_key", None)),
+                    models.Q(("stored_path__isnull", False), ("stored_path_key__isnull", False)),
+                    _connector="OR",
+                ),
+                name="transfer_stored_path_whole",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='filetransfer',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('lease_expires_at', None), ('lease_token', None)), models.Q(('lease_expires_at__isnull', False), ('lease_token__isnull', False)), _connector='OR'), name='transfer_lease_whole'),
+            model_name="filetransfer",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("lease_expires_at", None), ("lease_token", None)),
+                    models.Q(("lease_expires_at__isnull", False), ("lease_token__isnull", False)),
+                    _connector="OR",
+                ),
+                name="transfer_lease_whole",
+            ),
         ),
     ]

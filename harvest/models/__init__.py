@@ -4,10 +4,11 @@ from harvest.models.equipment import MASK, Instrument, ReplacedFile, ServiceAcco
 from harvest.models.files import FileRecord, FileVersion, Origin, path_key
 from harvest.models.runs import OPEN, HarvestRun, RunError, RunStatus, Trigger
 from harvest.models.schedules import HarvestSchedule, MissedRun
-from harvest.models.states import ENDS, STORED, UNFINISHED, WAY, State, Status
+from harvest.models.states import BEFORE_A_COPY, ENDS, STORED, UNFINISHED, WAY, State, Status
 from harvest.models.transfers import FORGET_ERROR, START_ANEW, FileTransfer, LeaseLostError
 
 __all__ = [
+    "BEFORE_A_COPY",
     "ENDS",
     "FORGET_ERROR",
     "MASK",

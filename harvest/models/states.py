@@ -36,6 +36,8 @@ WAY = (
 """The way of a file, in order."""
 
 UNFINISHED = WAY[:-1]
+BEFORE_A_COPY = WAY[:3]
+"""Nothing of it is at the destination yet."""
 STORED = (State.VERIFIED, State.ENRICHED, State.AVAILABLE)
 """A verified copy lies under its final name."""
 ENDS = (State.SKIPPED, State.VANISHED, State.SUPERSEDED, State.CANCELLED)

@@ -232,6 +232,11 @@ class FileTransfer(TimestampedModel):
                 condition=Q(state__in=UNFINISHED, given_up=False),
                 name="transfer_unfinished",
             ),
+            models.Index(
+                fields=["scheduled_storage"],
+                condition=Q(state__in=UNFINISHED, given_up=True),
+                name="transfer_given_up",
+            ),
             models.Index(fields=["lease_expires_at"], condition=Q(lease_token__isnull=False), name="transfer_leased"),
             models.Index(fields=["lease_token"], condition=Q(lease_token__isnull=False), name="transfer_lease_token"),
             models.Index(

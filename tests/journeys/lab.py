@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
-from django.db.models import F, QuerySet
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from harvest import janitor, runs, work
@@ -35,7 +34,7 @@ class Lab:
         self.account = ServiceAccount.objects.create(name="harvester", username=SMB_USER, password=SMB_PASSWORD)
 
     def instrument(self, folder: ShareFolder, *, name: str = "Spectrometer", **fields: Any) -> Instrument:
-        """An instrument that writes to `folder`, whose files count as complete at once unless `fields` say otherwise."""
+        """An instrument that writes to `folder`. Its files count as complete at once, unless `fields` say otherwise."""
         return Instrument.objects.create(
             name=name,
             cifs_host=f"{self.samba.host}:{self.samba.port}",

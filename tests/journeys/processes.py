@@ -39,7 +39,7 @@ def processes_of(folder: Path) -> dict[int, str]:
             continue
         try:
             command = (process / "cmdline").read_bytes()
-            told = command + b"\0" + (process / "environ").read_bytes() + os.fsencode(os.readlink(process / "cwd"))
+            told = command + b"\0" + (process / "environ").read_bytes() + os.fsencode((process / "cwd").readlink())
             state = (process / "stat").read_text().rpartition(")")[2].split()[0]
         except OSError:  # it has ended, or is not ours
             continue

@@ -24,7 +24,7 @@ WRITTEN_AT = datetime(2026, 1, 15, 9, 30, tzinfo=UTC)
 FIRST, SECOND = b"first free induction decay", b"second one, longer than the first"
 MEGABYTE = 1 << 20
 
-DuringReading = Callable[[Callable[[], None]], None]
+DuringReading = Callable[[Callable[[], object]], None]
 
 
 def put(folder: ShareFolder, path: str, content: bytes, *, minute: int = 0) -> Path:
@@ -46,7 +46,7 @@ def replace(folder: ShareFolder, path: str, content: bytes, *, minute: int = 1) 
 def during_reading(monkeypatch: pytest.MonkeyPatch) -> DuringReading:
     """Does something once, in the middle of reading a file: its first bytes have come, its handle is open."""
 
-    def install(act: Callable[[], None]) -> None:
+    def install(act: Callable[[], object]) -> None:
         todo = [act]
 
         def act_once(self: Pacer, passed_bytes: int) -> None:
@@ -85,9 +85,7 @@ def test_a_file_that_changed_is_stored_as_a_second_version_beside_the_first(
     assert lab.harvest(schedule).files_discovered == 0
 
 
-def test_a_third_version_and_a_name_without_extension(
-    lab: Lab, share_dir: ShareFolder, posix: Destination
-) -> None:
+def test_a_third_version_and_a_name_without_extension(lab: Lab, share_dir: ShareFolder, posix: Destination) -> None:
     schedule = lab.schedule(lab.instrument(share_dir), posix)
     for minute, content in enumerate((b"a", b"bb", b"ccc")):
         put(share_dir, "fid", content, minute=minute)
@@ -222,7 +220,7 @@ def test_a_file_that_is_rewritten_while_it_is_read_is_taken_as_it_is_afterwards(
     """The size stays the same; only the time tells."""
     put(share_dir, "test.fid", os.urandom(3 * MEGABYTE))
     after = os.urandom(3 * MEGABYTE)
-    during_reading(lambda: [put(share_dir, "test.fid", after, minute=1), None][1])
+    during_reading(lambda: put(share_dir, "test.fid", after, minute=1))
     lab.harvest(lab.schedule(lab.instrument(share_dir), posix))
     _assert_waits_for_change(posix)
     lab.wait_and_sweep()
@@ -322,9 +320,7 @@ def test_a_file_that_the_instrument_holds_is_left_alone_until_it_lets_go(
 # ------------------------------------------------------------------------------------------------- names and filters
 
 
-def test_names_that_differ_in_case_only_both_arrive(
-    lab: Lab, share_dir: ShareFolder, destination: Destination
-) -> None:
+def test_names_that_differ_in_case_only_both_arrive(lab: Lab, share_dir: ShareFolder, destination: Destination) -> None:
     put(share_dir, "Sample.raw", FIRST)
     put(share_dir, "sample.raw", SECOND)
     put(share_dir, "SAMPLE.RAW", b"third")
@@ -484,7 +480,7 @@ def test_an_older_version_that_could_not_be_stored_is_stored_once_it_can_be(
     put(share_dir, "test.fid", FIRST)
     lab.harvest(first)
     StorageLocation.objects.filter(pk=s3.location.pk).update(
-        connection_config={**s3.location.connection_config, "bucket": "no-such-bucket"}
+        connection_config={**(s3.location.connection_config or {}), "bucket": "no-such-bucket"}
     )
     assert lab.harvest(second).status == "completed_with_errors"
     assert transfer_of("test.fid", scheduled_storage=s3.location).status == "failed"

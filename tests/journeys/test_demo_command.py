@@ -116,12 +116,19 @@ def test_the_first_start_harvests_everything_and_ends_with_nothing_left_running(
     lab, status, output = fresh
     assert status == 0, output
     rows = [line for line in output.splitlines() if " of " in line]
-    assert [line.split("  ")[0] for line in rows] == [NMR, NMR, "Waters Acquity UPLC-MS", "Thermo Orbitrap Exploris 480"]
+    assert [line.split("  ")[0] for line in rows] == [
+        NMR,
+        NMR,
+        "Waters Acquity UPLC-MS",
+        "Thermo Orbitrap Exploris 480",
+    ]
     for heading in ("discovered", "completed", "skipped", "failed", "bytes", "verified", "seconds"):
         assert heading in output
     assert all("10 of 10" in line and "84,186" in line for line in rows[:2])
     assert processes_of(lab.folder) == {}
-    stored = {path.relative_to(lab.posix / NMR).as_posix(): path for path in (lab.posix / NMR).rglob("*") if path.is_file()}
+    stored = {
+        path.relative_to(lab.posix / NMR).as_posix(): path for path in (lab.posix / NMR).rglob("*") if path.is_file()
+    }
     assert stored.keys() == NMR_FILES.keys()
     for path, size in NMR_FILES.items():
         assert stored[path].read_bytes() == (lab.folder / "shares/nmr" / path).read_bytes()
@@ -219,7 +226,12 @@ def test_the_rows_are_those_of_the_demonstration(running: DemoLab) -> None:
         ),
     ]
     assert answer["logins"] == [True] * 5
-    assert list(answer["groups"]) == ["Chemistry & Chemical Biology", "Proteomics Core", "EM Facility", "Analytical Core"]
+    assert list(answer["groups"]) == [
+        "Chemistry & Chemical Biology",
+        "Proteomics Core",
+        "EM Facility",
+        "Analytical Core",
+    ]
     assert answer["groups"]["Chemistry & Chemical Biology"] == ["bioinformatics@example.com", "chemist@example.com"]
     assert [name for name, members in answer["groups"].items() if "chemist@example.com" in members] == [
         "Chemistry & Chemical Biology", "Analytical Core",

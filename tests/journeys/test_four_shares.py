@@ -59,7 +59,11 @@ def lines_of_manifests(destination: Destination) -> list[dict[str, Any]]:
 
 
 def test_every_file_of_four_shares_arrives_verified_and_a_second_run_takes_nothing(
-    lab: Lab, instruments: dict[str, Instrument], shares: dict[str, ShareFolder], destination: Destination, rclone: Rclone
+    lab: Lab,
+    instruments: dict[str, Instrument],
+    shares: dict[str, ShareFolder],
+    destination: Destination,
+    rclone: Rclone,
 ) -> None:
     schedules = {share: lab.schedule(instrument, destination) for share, instrument in instruments.items()}
     originals = {share: content_of(folder.path) for share, folder in shares.items()}
@@ -79,10 +83,10 @@ def test_every_file_of_four_shares_arrives_verified_and_a_second_run_takes_nothi
         f"{instruments[share].name}/{path}": content for share in shares for path, content in originals[share].items()
     }
     assert destination.files() == expected
-    for share in shares:
+    for share, folder in shares.items():
         _assert_rows_tell_the_truth(instruments[share], originals[share])
         # `rclone check` reads both sides whole, by its own clients, and fails for anything missing, added or different.
-        source = f"smb:{share}{shares[share].base_path}"
+        source = f"smb:{share}{folder.base_path}"
         said = rclone("check", "--download", source, f"{destination.rclone_path}/{instruments[share].storage_folder}")
         assert f"{len(originals[share])} matching files" in said
     assert_nothing_is_wrong()

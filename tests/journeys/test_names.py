@@ -56,9 +56,7 @@ def unmangled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SambaServer]
     folder = tmp_path_factory.mktemp("unmangled")
     (folder / "nmr").mkdir()
     shares = {"nmr": folder / "nmr"}
-    with SambaServer(
-        folder / "server", shares, {SMB_USER: SMB_PASSWORD}, options={"mangled names": "no"}
-    ) as server:
+    with SambaServer(folder / "server", shares, {SMB_USER: SMB_PASSWORD}, options={"mangled names": "no"}) as server:
         yield server
 
 
@@ -120,7 +118,9 @@ def test_names_that_cannot_be_asked_for_are_said_and_the_others_arrive(
     assert_nothing_is_wrong()
 
 
-def test_made_up_short_names_are_taken_as_the_server_gives_them(lab: Lab, share_dir: ShareFolder, posix: Destination) -> None:
+def test_made_up_short_names_are_taken_as_the_server_gives_them(
+    lab: Lab, share_dir: ShareFolder, posix: Destination
+) -> None:
     """By default Samba shows a name that Windows could not hold as a short one, such as TIDBZ4~M.RAW."""
     plant(share_dir.path, UNOPENABLE)
     schedule = lab.schedule(lab.instrument(share_dir), posix)

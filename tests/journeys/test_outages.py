@@ -1,4 +1,4 @@
-"""Servers that die in the middle of a harvest, refuse us, or may not be written to: nothing is lost, nothing half done."""
+"""Servers that die in the middle of a harvest, or refuse us: nothing is lost, nothing is half done."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from harvest import runs
+from harvest import runs, work
 from harvest.demo.servers import SambaServer, SeaweedServer, Share
-from harvest.models import FileTransfer, HarvestRun, RunStatus, ServiceAccount
+from harvest.models import FileTransfer, HarvestRun, HarvestSchedule, RunStatus, ServiceAccount
 from harvest.transfer import Pacer
 from tests.conftest import S3_ACCESS_KEY, S3_SECRET_KEY, SMB_PASSWORD, SMB_USER, ShareFolder
 from tests.journeys.destinations import Destination, posix_destination, s3_destination, smb_destination
 from tests.journeys.lab import Lab, assert_nothing_is_wrong, complaints
 
 MEGABYTE = 1 << 20
-InTheMiddle = Callable[[Callable[[], object]], None]
+InTheMiddle = Callable[[Callable[[], None]], None]
 
 
 @pytest.fixture
@@ -36,8 +36,9 @@ def own_samba(tmp_path: Path) -> Iterator[SambaServer]:
 
 @pytest.fixture
 def own_weed(tmp_path: Path) -> Iterator[SeaweedServer]:
-    keys = {"access_key": S3_ACCESS_KEY, "secret_key": S3_SECRET_KEY}
-    with SeaweedServer(tmp_path / "weed", **keys, buckets=["instruments"]) as server:
+    with SeaweedServer(
+        tmp_path / "weed", access_key=S3_ACCESS_KEY, secret_key=S3_SECRET_KEY, buckets=["instruments"]
+    ) as server:
         yield server
 
 
@@ -45,7 +46,7 @@ def own_weed(tmp_path: Path) -> Iterator[SeaweedServer]:
 def in_the_middle(monkeypatch: pytest.MonkeyPatch) -> InTheMiddle:
     """Does something once, while the second file is on its way."""
 
-    def install(act: Callable[[], object]) -> None:
+    def install(act: Callable[[], None]) -> None:
         seen: list[int] = []
 
         def count(self: Pacer, passed_bytes: int) -> None:
@@ -62,11 +63,11 @@ def share_of(server: SambaServer, name: str) -> ShareFolder:
     return ShareFolder(server.shares[name].path, name, "/")
 
 
-def plant(server: SambaServer) -> dict[str, bytes]:
+def plant(folder: ShareFolder) -> dict[str, bytes]:
     """Five files of two pieces each; returns what they must be at the destination."""
     files = {f"{number}.raw": os.urandom(2 * MEGABYTE - number) for number in range(5)}
     for name, content in files.items():
-        (server.shares["nmr"].path / name).write_bytes(content)
+        (folder.path / name).write_bytes(content)
     return {f"Spectrometer/{name}": content for name, content in files.items()}
 
 
@@ -80,9 +81,14 @@ def assert_all_arrived(run: HarvestRun, destination: Destination, expected: dict
 def test_an_instrument_that_restarts_while_it_is_read(
     db: None, own_samba: SambaServer, posix: Destination, in_the_middle: InTheMiddle
 ) -> None:
-    expected = plant(own_samba)
+    expected = plant(share_of(own_samba, "nmr"))
     lab = Lab(own_samba)
-    in_the_middle(lambda: (own_samba.kill(), own_samba.start()))
+
+    def restart() -> None:
+        own_samba.kill()
+        own_samba.start()
+
+    in_the_middle(restart)
     run = lab.harvest(lab.schedule(lab.instrument(share_of(own_samba, "nmr")), posix))
     assert_all_arrived(run, posix, expected)
     assert max(FileTransfer.objects.values_list("carry_attempts", flat=True)) > 1
@@ -91,7 +97,7 @@ def test_an_instrument_that_restarts_while_it_is_read(
 def test_an_instrument_that_is_switched_off_while_it_is_read(
     db: None, own_samba: SambaServer, posix: Destination, in_the_middle: InTheMiddle
 ) -> None:
-    expected = plant(own_samba)
+    expected = plant(share_of(own_samba, "nmr"))
     lab = Lab(own_samba)
     schedule = lab.schedule(lab.instrument(share_of(own_samba, "nmr")), posix)
     in_the_middle(own_samba.kill)
@@ -119,36 +125,40 @@ def test_an_instrument_that_is_switched_off_while_it_is_read(
 def test_an_smb_storage_that_restarts_while_it_is_written_to(
     lab: Lab, share_dir: ShareFolder, samba: SambaServer, own_samba: SambaServer, in_the_middle: InTheMiddle
 ) -> None:
-    expected = {f"Spectrometer/{name}": content for name, content in _plant_in(share_dir.path).items()}
+    expected = plant(share_dir)
     host = f"{own_samba.host}:{own_samba.port}"
     destination = smb_destination(host, SMB_USER, SMB_PASSWORD, share_of(own_samba, "archive"))
-    in_the_middle(lambda: (own_samba.kill(), own_samba.start()))
-    run = lab.harvest(lab.schedule(lab.instrument(share_dir), destination))
-    assert_all_arrived(run, destination, expected)
+    in_the_middle(own_samba.kill)
+    run = _first_attempt_fails(lab, lab.schedule(lab.instrument(share_dir), destination))
+    own_samba.start()
+    assert_all_arrived(lab.finish(run), destination, expected)
 
 
 def test_an_s3_storage_that_restarts_while_it_is_written_to(
     lab: Lab, share_dir: ShareFolder, own_weed: SeaweedServer, in_the_middle: InTheMiddle
 ) -> None:
-    expected = {f"Spectrometer/{name}": content for name, content in _plant_in(share_dir.path).items()}
+    expected = plant(share_dir)
     destination = s3_destination(own_weed, "instruments")
-    in_the_middle(lambda: (own_weed.kill(), own_weed.start()))
-    run = lab.harvest(lab.schedule(lab.instrument(share_dir), destination))
-    assert_all_arrived(run, destination, expected)
+    in_the_middle(own_weed.kill)
+    run = _first_attempt_fails(lab, lab.schedule(lab.instrument(share_dir), destination))
+    own_weed.start()
+    assert_all_arrived(lab.finish(run), destination, expected)
 
 
-def _plant_in(folder: Path) -> dict[str, bytes]:
-    files = {f"{number}.raw": os.urandom(2 * MEGABYTE - number) for number in range(5)}
-    for name, content in files.items():
-        (folder / name).write_bytes(content)
-    return files
+def _first_attempt_fails(lab: Lab, schedule: HarvestSchedule) -> HarvestRun:
+    run = lab.discover(schedule)
+    work.work_on(lab.fresh(run), seconds=60)
+    failed = FileTransfer.objects.exclude(error_code=None)
+    assert failed.exists()
+    assert set(failed.values_list("error_phase", "error_code")) == {("destination", "unreachable")}
+    return run
 
 
 def test_a_disk_that_is_unmounted_before_a_later_run_gets_nothing_written_below_its_mount_point(
     lab: Lab, share_dir: ShareFolder, tmp_path: Path, posix: Destination
 ) -> None:
     schedule = lab.schedule(lab.instrument(share_dir), posix)
-    _plant_in(share_dir.path)
+    plant(share_dir)
     lab.harvest(schedule)
     (share_dir.path / "new.raw").write_bytes(b"new")
     (tmp_path / "archive").rename(tmp_path / "disk")
@@ -168,7 +178,7 @@ def test_a_disk_that_is_unmounted_before_a_later_run_gets_nothing_written_below_
 def test_a_storage_that_may_not_be_written_to_is_said_and_another_one_is_served(
     db: None, own_samba: SambaServer, tmp_path: Path
 ) -> None:
-    expected = plant(own_samba)
+    expected = plant(share_of(own_samba, "nmr"))
     lab = Lab(own_samba)
     host = f"{own_samba.host}:{own_samba.port}"
     closed = smb_destination(host, SMB_USER, SMB_PASSWORD, share_of(own_samba, "closed"))
@@ -185,7 +195,7 @@ def test_a_storage_that_may_not_be_written_to_is_said_and_another_one_is_served(
 def test_a_refused_log_in_is_tried_once_and_again_only_with_other_credentials(
     db: None, own_samba: SambaServer, posix: Destination
 ) -> None:
-    expected = plant(own_samba)
+    expected = plant(share_of(own_samba, "nmr"))
     lab = Lab(own_samba)
     instrument = lab.instrument(share_of(own_samba, "nmr"))
     schedule = lab.schedule(instrument, posix)
@@ -211,7 +221,7 @@ def test_a_refused_log_in_is_tried_once_and_again_only_with_other_credentials(
 def test_a_cancelled_run_stops_where_it_is_and_a_retry_takes_up_its_files(
     lab: Lab, share_dir: ShareFolder, posix: Destination
 ) -> None:
-    expected = {f"Spectrometer/{name}": content for name, content in _plant_in(share_dir.path).items()}
+    expected = plant(share_dir)
     run = lab.discover(lab.schedule(lab.instrument(share_dir), posix))
     assert runs.cancel(run)
     lab.wait_and_sweep()

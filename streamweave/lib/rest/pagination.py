@@ -30,7 +30,7 @@ class KeysetPagination(BasePagination):
     default_limit = 1000
     greatest_limit = 5000
 
-    def paginate_queryset(self, queryset: QuerySet[Any], request: Request, view: APIView | None = None) -> list[Any]:
+    def paginate_queryset(self, queryset: Any, request: Request, view: APIView | None = None) -> list[Any]:
         self._request = request
         limit = self._limit(request)
         ordering = self._ordering(request, view)

@@ -31,14 +31,12 @@ class StrictModelSerializer(StrictSerializer, serializers.ModelSerializer[Any]):
     """The same over a model, whose own `clean` has the last word: its rules and its unique names hold here as well."""
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        model = self.Meta.model
-        candidate = (
-            model(**{f.attname: getattr(self.instance, f.attname) for f in model._meta.concrete_fields})
-            if (self.instance is not None)
-            else model()
-        )
+        model: type[Any] = self.Meta.model
+        fields = model._meta.concrete_fields
+        known = {} if self.instance is None else {f.attname: getattr(self.instance, f.attname) for f in fields}
+        candidate = model(**known)
         candidate._state.adding = self.instance is None
-        direct = {field.name for field in model._meta.concrete_fields}
+        direct = {field.name for field in fields}
         for name, value in attrs.items():
             if name in direct:
                 setattr(candidate, name, value)

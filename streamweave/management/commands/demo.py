@@ -15,7 +15,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
 from harvest.demo import lab
-from harvest.demo.report import Outcome, incomplete, outcome_of, table
+from harvest.demo.report import incomplete, outcome_of, table
 from harvest.demo.samples import write_samples
 from harvest.demo.servers import ImpacketServer, SambaServer, SeaweedServer, ServerError, Share
 from harvest.models import HarvestRun, HarvestSchedule
