@@ -20,6 +20,7 @@ from django.utils import timezone
 from harvest.models import FORGET_ERROR, FileRecord, FileTransfer, FileVersion, HarvestRun, LeaseLostError, State
 from harvest.models.states import BEFORE_A_COPY, STORED, check_step
 from harvest.storage.base import Entry, Fault, StorageError
+from streamweave.lib import shutdown
 from streamweave.lib.logs import one_line
 
 RELEASED: dict[str, Any] = {"lease_token": None, "lease_expires_at": None, "lease_holder": None, "lease_size": None}
@@ -53,8 +54,9 @@ class Batch:
     def keep(self, _passed_bytes: int = 0) -> None:
         """Renew the lease if a third of it has passed; call it whenever bytes or steps advance.
 
-        Raises LeaseLostError.
+        Raises LeaseLostError; StoppingError where the worker is to stop.
         """
+        shutdown.check()
         if time.monotonic() - self._renewed_at >= settings.LEASE_SECONDS / 3:
             self.hold_for(settings.LEASE_SECONDS)
 

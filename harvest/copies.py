@@ -68,7 +68,7 @@ def _carry_one(batch: Batch, connections: Connections, transfer: FileTransfer, s
     pacer = connections.pacer
 
     def progress(passed_bytes: int) -> None:
-        pacer(passed_bytes)
+        pacer(passed_bytes, batch.keep)
         batch.keep()
 
     expected = Entry(

@@ -27,6 +27,7 @@ from harvest.transfer import SourceError
 from hooks import engine
 from hooks.decisions import BeforeTransfer, Verdict
 from hooks.models import HookConfig
+from streamweave.lib.shutdown import StoppingError
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +38,8 @@ Decided = tuple[FileTransfer, BeforeTransfer]
 def advance(batch: Batch, connections: Connections) -> None:
     """Take every transfer of the batch as far as it goes, then release what is left.
 
-    Raises LeaseLostError, after which nothing of the batch is written any more. Anything unforeseen is recorded on the
-    transfers of the stage, and logged.
+    Raises LeaseLostError, after which nothing of the batch is written any more, and StoppingError, after giving the
+    batch back as it stands. Anything unforeseen is recorded on the transfers of the stage, and logged.
     """
     for state, stage in STAGES:
         transfers = batch.in_state(state)
@@ -47,6 +48,9 @@ def advance(batch: Batch, connections: Connections) -> None:
         try:
             stage(batch, connections, transfers)
         except LeaseLostError:
+            raise
+        except StoppingError:
+            batch.release()
             raise
         except SourceError as error:
             connections.forget_broken()

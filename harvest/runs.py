@@ -37,7 +37,8 @@ from harvest.models import (
 )
 from harvest.storage.base import StorageError
 from harvest.transfer import SourceError
-from streamweave.lib import cron
+from streamweave.lib import cron, shutdown
+from streamweave.lib.shutdown import StoppingError
 
 log = logging.getLogger(__name__)
 
@@ -197,6 +198,7 @@ def walk(run: HarvestRun) -> bool:
 
     def keep() -> None:
         nonlocal renewed_at
+        shutdown.check()
         if time.monotonic() - renewed_at < settings.LEASE_SECONDS / 3:
             return
         renewed_at = time.monotonic()
@@ -211,6 +213,10 @@ def walk(run: HarvestRun) -> bool:
             discover(run, source, keep)
     except LeaseLostError:
         log.warning("run %s: another worker has taken over the walk", run.pk)
+        return False
+    except StoppingError:
+        freed = {"lease_token": None, "lease_expires_at": None, "attempts": F("attempts") - 1}
+        HarvestRun.objects.filter(pk=run.pk, lease_token=token).update(**freed)
         return False
     except (SourceError, StorageError) as error:
         cause = error.error if isinstance(error, SourceError) else error

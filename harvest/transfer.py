@@ -96,13 +96,14 @@ class Pacer:
         self._bytes_per_second = bytes_per_second
         self._owed_until = 0.0
 
-    def __call__(self, passed_bytes: int) -> None:
+    def __call__(self, passed_bytes: int, meanwhile: Callable[[], None]) -> None:
+        """Wait as long as `passed_bytes` may take; `meanwhile` is called every second and may raise to end it."""
         if not self._bytes_per_second:
             return
-        now = time.monotonic()
-        self._owed_until = max(self._owed_until, now) + passed_bytes / self._bytes_per_second
-        if self._owed_until > now:
-            time.sleep(self._owed_until - now)
+        self._owed_until = max(self._owed_until, time.monotonic()) + passed_bytes / self._bytes_per_second
+        while (owed_seconds := self._owed_until - time.monotonic()) > 0:
+            time.sleep(min(owed_seconds, 1.0))
+            meanwhile()
 
 
 def _read(source: Storage, path: str) -> Generator[bytes]:

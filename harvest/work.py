@@ -18,6 +18,8 @@ from harvest.connections import Connections
 from harvest.models import FileTransfer, HarvestRun, Instrument, LeaseLostError, RunStatus
 from harvest.pipeline import advance
 from harvest.storage.base import StorageError
+from streamweave.lib import shutdown
+from streamweave.lib.shutdown import StoppingError
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +51,10 @@ def work_on(run: HarvestRun, *, seconds: float, after_batch: Callable[[HarvestRu
                 advance(batch, connections)
             except LeaseLostError:
                 log.warning("run %s: another worker has taken over a batch of %s", run.pk, len(batch.transfers))
+            except StoppingError:
+                return True
             after_batch(run)
-            if time.monotonic() >= stop_at:
+            if time.monotonic() >= stop_at or shutdown.is_requested():
                 return True
         if run.instrument.paused_at is not None:
             runs.end_paused(run)

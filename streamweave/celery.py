@@ -7,9 +7,10 @@ import os
 from typing import Any
 
 from celery import Celery
-from celery.signals import setup_logging
+from celery.signals import setup_logging, worker_shutting_down
 
 from streamweave import broker
+from streamweave.lib import shutdown
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "streamweave.settings")
 
@@ -26,3 +27,9 @@ def log_like_django(**kwargs: Any) -> None:
     from django.conf import settings  # the settings are not there yet when this module is imported
 
     logging.config.dictConfig(settings.LOGGING)
+
+
+@worker_shutting_down.connect
+def stop_soon(**kwargs: Any) -> None:
+    """Long tasks end at the next good place and give their files back, instead of holding up the stop."""
+    shutdown.request()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -129,7 +130,7 @@ def test_a_worker_that_lost_its_lease_spoils_nothing(
     run = lab.discover(lab.schedule(lab.instrument(share_dir, max_connections=2), destination))
     asleep = [True]
 
-    def hang(self: object, passed_bytes: int) -> None:
+    def hang(self: object, *passed: object) -> None:
         if not asleep:
             return
         asleep.clear()
@@ -261,6 +262,32 @@ def test_a_killed_worker_s_files_are_finished_by_the_next_one_and_none_twice(
     assert_each_is_stored_once(posix, expected)
     manifested = [text.count(b"\n") for name, text in posix.reserved().items() if name.startswith("manifests/")]
     assert sum(manifested) == 60
+
+
+def test_a_worker_that_is_stopped_gives_its_files_back_at_once(
+    lab: Lab, share_dir: ShareFolder, posix: Destination, broker: str, start: Start, tmp_path: Path
+) -> None:
+    expected = plant(share_dir, 3, size_bytes=4 << 20)
+    instrument = lab.instrument(share_dir, max_bytes_per_second=64 << 10, max_connections=1)
+    run = lab.discover(lab.schedule(instrument, posix))
+    beat = start("beat", broker)
+    worker = start("worker", broker, "-c", "1")
+    hidden = tmp_path / "archive/.streamweave/tmp"
+    await_truth(lambda: hidden.is_dir() and bool(list(hidden.iterdir())), "a file on its way")
+
+    worker.interrupt(signal.SIGTERM)
+
+    # At this rate the first file alone would take a minute.
+    assert worker.wait(seconds=30) == 0
+    assert not FileTransfer.objects.filter(lease_token__isnull=False).exists()
+    assert set(FileTransfer.objects.values_list("attempts", "losses", "error_message")) == {(0, 0, None)}
+    assert list(hidden.iterdir()) == []
+    type(instrument).objects.update(max_bytes_per_second=None)
+    start("worker", broker, "-c", "1")
+    run = await_end(run)
+    assert (run.status, run.files_completed) == ("completed", 3), complaints(run)
+    assert beat.pid
+    assert_each_is_stored_once(posix, expected)
 
 
 def test_a_run_that_was_asked_for_without_a_broker_begins_when_it_is_back(
