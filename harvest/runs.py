@@ -33,6 +33,7 @@ from harvest.models import (
     MissedRun,
     RunStatus,
     State,
+    StorageLocation,
     Trigger,
 )
 from harvest.storage.base import StorageError
@@ -321,25 +322,18 @@ def end_paused(run: HarvestRun) -> None:
     run.refresh_from_db()
 
 
-def write_manifests(run: HarvestRun, connections: Connections) -> None:
-    """Write down at each storage, in `manifests/`, what the run has made available there: one JSON object a line, with
+def write_manifests(run: HarvestRun, location: StorageLocation, connections: Connections) -> None:
+    """Write down at `location`, in `manifests/`, what the run has made available there: one JSON object a line, with
     all that is needed to register the files anew without the database. Raises StorageError."""
-    pending = run.transfers.filter(state=State.AVAILABLE, manifested_at=None)
-    for storage_id in set(pending.values_list("storage_location_id", flat=True).distinct()):
-        while True:
-            part = list(
-                pending.filter(storage_location=storage_id)
-                .select_related("record__instrument", "version", "storage_location")
-                .order_by("pk")[:MANIFEST_FILES]
-            )
-            if not part:
-                break
-            HarvestRun.objects.filter(pk=run.pk).update(manifest_parts=F("manifest_parts") + 1)
-            run.refresh_from_db(fields=["manifest_parts"])
-            lines = "".join(json.dumps(manifest_line(transfer)) + "\n" for transfer in part)
-            storage = connections.storage(part[0].storage_location)
-            storage.write_reserved(f"manifests/{run.pk}-{run.manifest_parts}.jsonl", lines.encode())
-            FileTransfer.objects.filter(pk__in=[transfer.pk for transfer in part]).update(manifested_at=timezone.now())
+    pending = run.transfers.filter(storage_location=location, state=State.AVAILABLE, manifested_at=None)
+    pending = pending.select_related("record__instrument", "version").order_by("pk")
+    while part := list(pending[:MANIFEST_FILES]):
+        HarvestRun.objects.filter(pk=run.pk).update(manifest_parts=F("manifest_parts") + 1)
+        run.refresh_from_db(fields=["manifest_parts"])
+        lines = "".join(json.dumps(manifest_line(transfer)) + "\n" for transfer in part)
+        name = f"manifests/{run.pk}-{run.manifest_parts}.jsonl"
+        connections.storage(location).write_reserved(name, lines.encode())
+        FileTransfer.objects.filter(pk__in=[transfer.pk for transfer in part]).update(manifested_at=timezone.now())
 
 
 def manifest_line(transfer: FileTransfer) -> dict[str, Any]:

@@ -10,12 +10,13 @@ from collections.abc import Callable
 from datetime import datetime
 
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from harvest import janitor, runs
 from harvest.batch import Batch
 from harvest.connections import Connections
-from harvest.models import FileTransfer, HarvestRun, Instrument, LeaseLostError, RunStatus
+from harvest.models import FileTransfer, HarvestRun, Instrument, LeaseLostError, RunStatus, StorageLocation
 from harvest.pipeline import advance
 from harvest.storage.base import StorageError
 from streamweave.lib import shutdown
@@ -85,8 +86,10 @@ def _busy(instrument: Instrument, now: datetime) -> bool:
 
 def _tidy_up(run: HarvestRun, connections: Connections) -> None:
     """After the end of a run: manifests, and left-overs of dead workers. What fails here is done after the next."""
-    try:
-        runs.write_manifests(run, connections)
-        janitor.clear_leftovers(connections.storage(run.storage_location))
-    except StorageError as error:
-        log.warning("run %s: manifests or left-overs: %s", run.pk, error)
+    redirected = run.transfers.order_by().values("storage_location").distinct()
+    for location in StorageLocation.objects.filter(Q(pk=run.storage_location_id) | Q(pk__in=redirected), enabled=True):
+        try:
+            runs.write_manifests(run, location, connections)
+            janitor.clear_leftovers(connections.storage(location))
+        except StorageError as error:
+            log.warning("run %s: manifests or left-overs on %s: %s", run.pk, location, error)
