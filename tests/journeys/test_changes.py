@@ -49,7 +49,7 @@ def during_reading(monkeypatch: pytest.MonkeyPatch) -> DuringReading:
     def install(act: Callable[[], object]) -> None:
         todo = [act]
 
-        def act_once(self: Pacer, passed_bytes: int) -> None:
+        def act_once(self: Pacer, *passed: object) -> None:
             if todo:
                 todo.pop()()
 

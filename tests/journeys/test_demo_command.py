@@ -327,6 +327,29 @@ def test_a_lab_that_was_moved_goes_on_where_it_was_and_says_which_copies_are_not
     assert processes_of(moved.folder) == {}
 
 
+WITHOUT_SAMBA = """
+import os, sys
+os.environ["DJANGO_SETTINGS_MODULE"] = "streamweave.settings"
+from django.core.management import execute_from_command_line
+from harvest.demo.servers import SambaServer
+SambaServer.programs = ("a program that nobody has",)
+execute_from_command_line(sys.argv)
+"""
+
+
+def test_without_samba_the_shares_are_read_and_nothing_is_stored_over_smb(home: Path) -> None:
+    lab = DemoLab(home / "without-samba")
+    [python, _, *arguments] = lab.command("--once")
+    with Process([python, "-c", WITHOUT_SAMBA, *arguments], lab.env, home / "without-samba.out") as demo:
+        assert demo.wait(seconds=150) == 0, demo.output
+    assert demo.output.count("Samba is not installed") == 1
+    rows = [re.split(r" {2,}", line) for line in demo.output.splitlines() if " of " in line]
+    assert [row[-2] for row in rows] == ["10 of 10", "10 of 10", "24 of 24"]
+    archive = "StorageLocation.objects.get(type='cifs')"
+    code = f"from harvest.models import *; answer = [{archive}.enabled, {archive}.schedules.get().enabled]"
+    assert lab.ask(code) == [True, True]
+
+
 def test_a_signal_stops_all_that_it_started(home: Path) -> None:
     lab = DemoLab(home / "a folder to stop")
     with Process(lab.command("--no-harvest"), lab.env, home / "stopped.out") as demo:

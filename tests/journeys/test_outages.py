@@ -47,10 +47,10 @@ def in_the_middle(monkeypatch: pytest.MonkeyPatch) -> InTheMiddle:
     """Does something once, while the second file is on its way."""
 
     def install(act: Callable[[], None]) -> None:
-        seen: list[int] = []
+        seen: list[object] = []
 
-        def count(self: Pacer, passed_bytes: int) -> None:
-            seen.append(passed_bytes)
+        def count(self: Pacer, *passed: object) -> None:
+            seen.append(passed)
             if len(seen) == 3:
                 act()
 
