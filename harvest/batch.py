@@ -20,7 +20,7 @@ from django.utils import timezone
 from harvest.models import FORGET_ERROR, FileRecord, FileTransfer, FileVersion, HarvestRun, LeaseLostError, State
 from harvest.models.states import BEFORE_A_COPY, STORED, check_step
 from harvest.storage.base import Entry, Fault, StorageError
-from streamweave.lib import shutdown
+from streamweave.lib import bulk, shutdown
 from streamweave.lib.logs import one_line
 
 RELEASED: dict[str, Any] = {"lease_token": None, "lease_expires_at": None, "lease_holder": None, "lease_size": None}
@@ -100,19 +100,14 @@ class Batch:
             raise
 
     def _write(self, transfers: Sequence[FileTransfer], fields: Iterable[str]) -> None:
-        """Write `fields` as they stand on the objects: what differs by one update, then what is alike in all, the state
-        as a rule, by another. Constraints tie a state to the rest, so it must come last."""
-        mine = self._mine().filter(pk__in=[transfer.pk for transfer in transfers])
-        alike, unlike = {}, []
-        for field in dict.fromkeys(fields):
-            values = [getattr(transfer, field) for transfer in transfers]
-            if all(value == values[0] for value in values):
-                alike[field] = values[0]
-            else:
-                unlike.append(field)
-        if unlike:
-            mine.bulk_update(transfers, unlike)
-        if mine.update(**alike) < len(transfers):
+        """Write `fields` as they stand on the objects in one statement; a plain update where they are alike in all."""
+        fields = list(dict.fromkeys(fields))
+        first = {field: getattr(transfers[0], field) for field in fields}
+        if all(getattr(transfer, field) == value for transfer in transfers for field, value in first.items()):
+            written = self._mine().filter(pk__in=[transfer.pk for transfer in transfers]).update(**first)
+        else:
+            written = bulk.write(transfers, fields, where={"lease_token": self.token})
+        if written < len(transfers):
             raise LeaseLostError
 
     def end(self, transfers: Sequence[FileTransfer], state: State, reason: str | None = None) -> None:

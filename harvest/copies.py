@@ -15,8 +15,9 @@ from harvest import destinations
 from harvest import transfer as way
 from harvest.batch import Batch
 from harvest.connections import Connections
-from harvest.models import FileRecord, FileTransfer, FileVersion, State, StorageLocation
+from harvest.models import FileTransfer, FileVersion, State, StorageLocation
 from harvest.storage.base import Entry, Fault, Proof, Staged, Storage, StorageError
+from streamweave.lib import bulk
 
 log = logging.getLogger(__name__)
 
@@ -372,9 +373,9 @@ def _freeze(transfers: list[FileTransfer]) -> tuple[list[FileTransfer], list[Fil
 
 def _update_versions(transfers: list[FileTransfer], fields: list[str], mirrored: list[str]) -> None:
     """Write `fields` of the versions of `transfers`, and `mirrored` of the records whose newest version that is."""
-    FileVersion.objects.bulk_update([transfer.version for transfer in transfers], fields)
+    bulk.write([transfer.version for transfer in transfers], fields)
     newest = [transfer.record for transfer in transfers if transfer.record.version_number == transfer.version.number]
-    FileRecord.objects.bulk_update(newest, mirrored)
+    bulk.write(newest, mirrored)
 
 
 def _by_storage(transfers: Transfers) -> list[tuple[StorageLocation, list[FileTransfer]]]:

@@ -31,6 +31,7 @@ from harvest.models import (
     path_key,
 )
 from harvest.storage.base import Entry, Storage, Unreadable
+from streamweave.lib import bulk
 from streamweave.lib.logs import one_line
 
 CHUNK_FILES = 1000
@@ -239,7 +240,7 @@ def _new_versions(entries: dict[UUID, Entry], keys: Sequence[UUID], known: Known
         record.xxhash = record.sha256 = None
         records.append(record)
         versions.append(_version(record, record.version_number, entry))
-    FileRecord.objects.bulk_update(records, ["version_number", "size_bytes", "source_mtime", "xxhash", "sha256"])
+    bulk.write(records, ["version_number", "size_bytes", "source_mtime", "xxhash", "sha256"])
     FileVersion.objects.bulk_create(versions)
     return versions
 
@@ -266,8 +267,8 @@ def _take_as_it_is_now(entries: dict[UUID, Entry], keys: Sequence[UUID], known: 
         versions.append(version)
         records.append(version.record)
     fields = ["size_bytes", "source_mtime"]
-    FileVersion.objects.filter(frozen_at=None).bulk_update(versions, [*fields, "source_file_id", "source_created_at"])
-    FileRecord.objects.bulk_update(records, fields)
+    bulk.write(versions, [*fields, "source_file_id", "source_created_at"], where={"frozen_at": None})
+    bulk.write(records, fields)
     return set(keys)
 
 

@@ -21,12 +21,13 @@ from harvest.batch import Batch
 from harvest.connections import Connections, pause_if_refused
 from harvest.copies import carry, verify
 from harvest.facts import facts_of
-from harvest.models import FileRecord, FileTransfer, FileVersion, LeaseLostError, State, StorageLocation
+from harvest.models import FileTransfer, LeaseLostError, State, StorageLocation
 from harvest.storage.base import StorageError
 from harvest.transfer import SourceError
 from hooks import engine
 from hooks.decisions import BeforeTransfer, Verdict
 from hooks.models import HookConfig
+from streamweave.lib import bulk
 from streamweave.lib.shutdown import StoppingError
 
 log = logging.getLogger(__name__)
@@ -171,8 +172,8 @@ def enrich(batch: Batch, connections: Connections, transfers: Transfers) -> None
         enriched.append(transfer)
     with transaction.atomic():
         with_metadata = [transfer.record for transfer in enriched if transfer.record.metadata]
-        FileRecord.objects.bulk_update(with_metadata, ["metadata"])
-        FileVersion.objects.bulk_update([t.version for t in enriched], ["enriched_at", "proposed_grants"])
+        bulk.write(with_metadata, ["metadata"])
+        bulk.write([transfer.version for transfer in enriched], ["enriched_at", "proposed_grants"])
         batch.move([transfer for transfer in transfers if transfer.version.enriched_at], State.ENRICHED)
 
 

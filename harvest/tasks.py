@@ -12,13 +12,14 @@ from django.conf import settings
 from django.db import transaction
 from kombu.exceptions import OperationalError
 
+from access import sealing
 from harvest import janitor, runs, work
 from harvest.models import FileTransfer, HarvestRun, HarvestSchedule, Trigger
 from harvest.models.transfers import FileTransferQuerySet
 
 log = logging.getLogger(__name__)
 
-WORK_SECONDS = 600
+WORK_SECONDS = 60
 """After this long a worker puts a run back in the queue, so that others get their turn."""
 
 
@@ -36,10 +37,11 @@ def harvest_due(schedule_id: str) -> None:
 
 @shared_task
 def sweep() -> None:
-    """Take back what dead workers held, and remind of everything that is due."""
+    """Take back what dead workers held, remind of everything that is due, and seal the audit log."""
     janitor.take_back()
     # The next sweep reminds again of what is still due then.
     remind(janitor.runs_with_work(), expires=4 * settings.SWEEP_SECONDS)
+    sealing.seal()
 
 
 @shared_task
@@ -79,11 +81,12 @@ def retry(transfers: FileTransferQuerySet) -> int:
     return count
 
 
-def remind(of: Iterable[HarvestRun], *, expires: float | None = None) -> None:
-    """Send a reminder for each run. One that cannot be sent now is sent by the next sweep."""
+def remind(of: Iterable[HarvestRun], *, expires: float | None = None) -> bool:
+    """Send a reminder for each run. Whether all were sent; one that cannot be sent now is sent by the next sweep."""
     for run in of:
         try:
             work_on.apply_async((str(run.pk),), expires=expires)  # type: ignore[arg-type]  # the stubs forget None
         except OperationalError as error:
             log.warning("run %s is queued but the broker cannot be reached: %s", run.pk, error)
-            return
+            return False
+    return True
