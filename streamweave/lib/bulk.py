@@ -38,8 +38,8 @@ def _write(
 ) -> int:
     connection = connections[alias]
     quote = connection.ops.quote_name
-    table, key = quote(model._meta.db_table), model._meta.pk
-    assert key is not None
+    table = quote(model._meta.db_table)
+    key: Any = model._meta.pk
     # Both databases name the columns of VALUES column1, column2, …
     sets = [
         f"{quote(field.column)} = {_typed(f'given.column{number}', field, connection)}"
