@@ -11,13 +11,15 @@ SQLITE = DATABASE_URL="sqlite:///$(CURDIR)/var/$(1)/db.sqlite3"
 COMPILE := CUSTOM_COMPILE_COMMAND="make lock" .venv/bin/pip-compile --quiet --strip-extras --allow-unsafe \
 	--generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 
-.PHONY: help demo dev test check bench clean lock
+.PHONY: help demo dev test check openapi bench bench-api clean lock
 
 help:
 	@echo "make demo    the demonstration lab: shares, storage, web server, a first harvest (ONCE=1, HARVEST=0, PORT=8000)"
 	@echo "make test    the checks and all the tests"
-	@echo "make check   format, lint, types, import rules, missing migrations, deployment settings, diagrams"
+	@echo "make check   format, lint, types, import rules, missing migrations, deployment settings, diagrams, API"
 	@echo "make dev     web server, worker and beat, which start anew when the source changes (PORT=8000)"
+	@echo "make openapi writes docs/openapi.yaml from the code, which make check compares"
+	@echo "make bench-api  lists of files among a million of them, on PostgreSQL"
 	@echo "make lock    resolves requirements/*.in into the lock files"
 	@echo "make clean   removes .venv, the demonstration and caches; leaves the data of make dev alone"
 
@@ -56,6 +58,15 @@ check: .venv/installed-test
 	$(call SQLITE,check) STREAMWEAVE_HTTPS=true ALLOWED_HOSTS=streamweave.example.org ARK_NAAN=12345 \
 		$(MANAGE) check --deploy --fail-level WARNING
 	$(call SQLITE,check) $(MANAGE) diagram --check docs/states.md
+	$(call SQLITE,check) $(MANAGE) spectacular --fail-on-warn --validate --file var/check/openapi.yaml
+	diff -u docs/openapi.yaml var/check/openapi.yaml || { echo "The API has changed: make openapi, and look at what." >&2; exit 1; }
+
+openapi: .venv/installed-test
+	$(call SQLITE,check) $(MANAGE) spectacular --fail-on-warn --validate --file docs/openapi.yaml
+
+bench-api: .venv/installed-test
+	bin/debian postgres=postgresql
+	$(PYTHON) -m tests.bench.api
 
 bench:
 	@echo "There is no benchmark yet." >&2; exit 2

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from django.contrib import admin, messages
+from django.contrib.admin.forms import AdminAuthenticationForm
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.forms import BaseUserCreationForm
 from django.contrib.auth.models import Group as AuthGroup
@@ -15,6 +16,7 @@ from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 
 from access import accounts
+from access.attempts import TooManyAttemptsError
 from access.audit import record
 from access.grants import revoke_grants
 from access.models import (
@@ -41,6 +43,18 @@ else:  # Django's classes take type parameters in its stubs only
         BaseUserCreationForm,
     )
 
+
+class LogInForm(AdminAuthenticationForm):
+    """Django's, which also says when somebody has tried too often."""
+
+    def clean(self) -> dict[str, Any]:
+        try:
+            return super().clean()
+        except TooManyAttemptsError as error:
+            raise ValidationError(str(error)) from None
+
+
+admin.site.login_form = LogInForm
 # Its groups are the effective members that follow from the memberships; nobody edits them by hand.
 admin.site.unregister(AuthGroup)
 
@@ -264,6 +278,10 @@ class GrantAdmin(Page):
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
+    @admin.display(description="file or instrument")
+    def covers(self, row: Any) -> str:
+        return str(row.content_object or f"all files of {row.instrument}")
+
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         revoke_grants([obj.pk], by=acting(request))
 
@@ -273,15 +291,15 @@ class GrantAdmin(Page):
 
 @admin.register(FileUserObjectPermission)
 class UserGrantAdmin(GrantAdmin):
-    list_display = ("content_object", "user", "source", "granted_at", "granted_by")
-    list_select_related = ("content_object", "user", "granted_by")
+    list_display = ("covers", "user", "source", "granted_at", "granted_by", "expires_at")
+    list_select_related = ("content_object", "instrument", "user", "granted_by")
     search_fields = (*GrantAdmin.search_fields, "user__email")
 
 
 @admin.register(FileGroupObjectPermission)
 class GroupGrantAdmin(GrantAdmin):
-    list_display = ("content_object", "holder", "source", "granted_at", "granted_by")
-    list_select_related = ("content_object", "group__access_group", "group__access_project", "granted_by")
+    list_display = ("covers", "holder", "source", "granted_at", "granted_by", "expires_at")
+    list_select_related = ("content_object", "instrument", "group__access_group", "group__access_project", "granted_by")
     search_fields = (*GrantAdmin.search_fields, "group__access_group__name", "group__access_project__name")
 
     @admin.display(description="group or project")

@@ -1,9 +1,9 @@
 """Writing the audit log.
 
-    with transaction.atomic():
-        before = snapshot(instrument)
-        …
-        record_change("instrument.changed", by=user, on=instrument, before=before, after=snapshot(instrument))
+with transaction.atomic():
+    before = snapshot(instrument)
+    …
+    record_change("instrument.changed", by=user, on=instrument, before=before, after=snapshot(instrument))
 """
 
 from __future__ import annotations
@@ -122,9 +122,7 @@ def masked(value: Any) -> Any:
             return None if value.value in (None, "") else MASK
         case Mapping():
             return {
-                _clean(str(name)): MASK
-                if _is_secret(str(name)) and isinstance(one, str) and one
-                else masked(one)
+                _clean(str(name)): MASK if _is_secret(str(name)) and isinstance(one, str) and one else masked(one)
                 for name, one in value.items()
             }
         case str():

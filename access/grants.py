@@ -1,7 +1,8 @@
-"""Granting and taking back the sight of files, and answering who sees what.
+"""Granting and taking back the sight of files.
 
-Everything works on sets of files and costs a number of queries that depends neither on the number of files nor on that
-of grantees. Hand over batches of some hundreds.
+A grant covers a file, or an instrument: then all its files, those to come as well. Everything works on sets and costs a
+number of queries that depends neither on the number of files nor on that of grantees. Hand over batches of some
+hundreds. Who sees what is answered in `access.sight`.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
-from django.contrib.auth.models import AnonymousUser, Permission
+from django.contrib.auth.models import Permission
 from django.db import models, transaction
+from django.utils import timezone
 
 from access import grantees, policy
 from access.audit import record
@@ -23,6 +25,11 @@ from access.models import FileGroupObjectPermission, FileUserObjectPermission, S
 
 File = models.Model | uuid.UUID
 """A file record or its id."""
+Instrument = models.Model | uuid.UUID
+"""An instrument or its id."""
+GrantModel = type[FileUserObjectPermission] | type[FileGroupObjectPermission]
+FILE, INSTRUMENT = "content_object", "instrument"
+"""What a grant may cover: the column of its row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +39,12 @@ class GrantRow:
     file_id: uuid.UUID
     grantee_type: str
     grantee: Reference
+    expires_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How many grants are new, and which were refused with the reason. What was granted before is neither."""
+    """How many grants are new or last longer now, and which were refused with the reason. What stood is neither."""
 
     granted: int
     refused: list[tuple[GrantRow, str]]
@@ -44,7 +52,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A grant as it stands. `name` is the user's e-mail or the group's or project's name."""
+    """A grant on a file as it stands, expired or not. `name` is the user's e-mail or the group's or project's name."""
 
     id: uuid.UUID
     file_id: uuid.UUID
@@ -54,28 +62,29 @@ class Grant:
     granted_at: datetime
     granted_by_id: uuid.UUID | None
     source: str
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class InstrumentGrant:
+    """The same of a grant on all files of an instrument."""
+
+    id: uuid.UUID
+    instrument_id: uuid.UUID
+    grantee_type: GranteeType
+    grantee_id: uuid.UUID
+    name: str
+    granted_at: datetime
+    granted_by_id: uuid.UUID | None
+    source: str
+    expires_at: datetime | None
+
+
+Standing = TypeVar("Standing", Grant, InstrumentGrant)
 
 
 class UnknownGranteeError(ValueError):
     """There is no such user, group or project; the message says which and what to do."""
-
-
-def visible_file_ids(user: User | AnonymousUser) -> models.QuerySet[Any, Any] | None:
-    """The ids of the files that `user` may see, as a subquery for `pk__in`; None for an administrator, who sees all.
-
-    It is the union of his own grants and those of his groups and projects. (An `OR` of two conditions instead makes
-    PostgreSQL walk the whole table of files.) The owner has a grant like others.
-    """
-    if policy.is_admin(user):
-        return None
-    own, shared = FileUserObjectPermission.rows, FileGroupObjectPermission.rows
-    if not policy.may_log_in(user):
-        return own.none().values("content_object_id")
-    permission = _view_permission().values("pk")[:1]
-    circles = User.groups.through.objects.filter(user=user.pk).values("group_id")
-    to_user = own.filter(user=user.pk, permission=permission).order_by().values("content_object_id")
-    to_circles = shared.filter(group__in=circles, permission=permission).order_by().values("content_object_id")
-    return to_user.union(to_circles, all=True)
 
 
 def grant(
@@ -83,14 +92,15 @@ def grant(
     *,
     grantee_type: str,
     grantee_id: Reference,
+    expires_at: datetime | None = None,
     by: User | None = None,
     source: str = Source.MANUAL,
 ) -> int:
-    """Lets one user, group or project see `files`; returns how many of them he did not see by such a grant before.
-
-    Raises UnknownGranteeError.
+    """Lets one user, group or project see `files`; returns how many of them he did not see, or not so long, by such a
+    grant before. Raises UnknownGranteeError.
     """
-    outcome = grant_many([GrantRow(pk, grantee_type, grantee_id) for pk in _ids(files)], by=by, source=source)
+    rows = [GrantRow(pk, grantee_type, grantee_id, expires_at) for pk in _ids(files)]
+    outcome = grant_many(rows, by=by, source=source)
     for _, reason in outcome.refused:
         raise UnknownGranteeError(reason)
     return outcome.granted
@@ -99,33 +109,29 @@ def grant(
 def grant_many(rows: Iterable[GrantRow], *, by: User | None = None, source: str = Source.MANUAL) -> Outcome:
     """Adds all of `rows` that do not stand yet, in one transaction. A second call with the same rows does nothing.
 
-    An unknown grantee is reported, and the others are granted nonetheless. Raises IntegrityError, at the latest when
-    the transaction ends, if there is no such file.
+    Where one stands that ends sooner, it is replaced; none is ever shortened so. A hook replaces none: what people have
+    limited stays limited. An unknown grantee is reported, and the others are granted nonetheless. Raises
+    IntegrityError, at the latest when the transaction ends, if there is no such file.
     """
     rows = list(rows)
     found = grantees.find((row.grantee_type, row.grantee) for row in rows)
     refused: list[tuple[GrantRow, str]] = []
-    wanted: dict[bool, dict[tuple[uuid.UUID, Any], Grantee]] = {True: {}, False: {}}
+    wanted = _Wanted(FILE, by=by, source=source)
     for row in rows:
         grantee = found[row.grantee_type, row.grantee]
         if isinstance(grantee, str):
             refused.append((row, grantee))
         else:
-            wanted[grantee.grantee_type == GranteeType.USER][row.file_id, grantee.key] = grantee
-    with transaction.atomic():
-        added = [
-            *_add(FileUserObjectPermission, "user_id", wanted[True], by=by, source=source),
-            *_add(FileGroupObjectPermission, "group_id", wanted[False], by=by, source=source),
-        ]
-        _record("grant.added", added, by=by, source=source)
-    return Outcome(len(added), refused)
+            wanted.add(row.file_id, grantee, row.expires_at)
+    return Outcome(wanted.write(), refused)
 
 
 def grant_to_owners(owners: Mapping[uuid.UUID, uuid.UUID | None], *, by: User | None = None) -> Outcome:
     """Gives each file's owner his grant, and takes it from the former owner.
 
     `owners`: for each file its owner as it is from now on, None for nobody. Call it in the transaction that sets
-    the owner. A former owner keeps what was granted to him otherwise.
+    the owner. A former owner keeps what was granted to him otherwise; a grant that would have ended became the
+    owner's, and goes with that.
     """
     with transaction.atomic():
         former = [
@@ -136,9 +142,35 @@ def grant_to_owners(owners: Mapping[uuid.UUID, uuid.UUID | None], *, by: User | 
         return grant_many(rows, by=by, source=Source.OWNER)
 
 
+def grant_instrument(
+    instrument: Instrument,
+    *,
+    grantee_type: str,
+    grantee_id: Reference,
+    expires_at: datetime | None = None,
+    by: User | None = None,
+) -> bool:
+    """Lets one user, group or project see all files of `instrument`, those to come as well; whether that, or its end,
+    is new. Raises UnknownGranteeError; IntegrityError if there is no such instrument.
+    """
+    grantee = grantees.find([(grantee_type, grantee_id)])[grantee_type, grantee_id]
+    if isinstance(grantee, str):
+        raise UnknownGranteeError(grantee)
+    wanted = _Wanted(INSTRUMENT, by=by, source=Source.MANUAL)
+    for pk in _ids([instrument]):
+        wanted.add(pk, grantee, expires_at)
+    return wanted.write() > 0
+
+
 def grants_on(files: Iterable[File]) -> list[Grant]:
-    """The grants on `files`, oldest first, whether or not their holders may log in; three queries."""
-    return _standing(content_object__in=_ids(files))
+    """The grants on `files` themselves, oldest first, expired or not, whether or not their holders may log in; three
+    queries."""
+    return _standing(Grant, FILE, content_object__in=_ids(files))
+
+
+def grants_on_instruments(instruments: Iterable[Instrument]) -> list[InstrumentGrant]:
+    """The same of the grants on whole instruments."""
+    return _standing(InstrumentGrant, INSTRUMENT, instrument__in=_ids(instruments))
 
 
 def revoke(files: Iterable[File], *, grantee_type: str, grantee_id: uuid.UUID, by: User | None = None) -> int:
@@ -155,79 +187,140 @@ def revoke_all(files: Iterable[File], *, by: User | None = None) -> int:
 
 
 def revoke_grants(grant_ids: Iterable[uuid.UUID], *, by: User | None = None) -> int:
-    """Takes back the grants with these ids; returns how many there were."""
+    """Takes back the grants with these ids, on files and on instruments; returns how many there were."""
+    ids = list(grant_ids)
     with transaction.atomic():
-        return _take_back(_standing(pk__in=list(grant_ids)), by=by)
+        on_files = _standing(Grant, FILE, pk__in=ids)
+        return _take_back([*on_files, *_standing(InstrumentGrant, INSTRUMENT, pk__in=ids)], by=by)
 
 
-def _view_permission() -> models.QuerySet[Permission]:
+def view_permission() -> models.QuerySet[Permission]:
     return Permission.objects.filter(content_type__app_label=policy.FILE_APP, codename=policy.VIEW_FILE).order_by()
 
 
-def _ids(files: Iterable[File]) -> list[Any]:
-    return [file.pk if isinstance(file, models.Model) else file for file in files]
+def _ids(rows: Iterable[models.Model | uuid.UUID]) -> list[Any]:
+    return [row.pk if isinstance(row, models.Model) else row for row in rows]
 
 
-def _add(
-    model: type[FileUserObjectPermission] | type[FileGroupObjectPermission],
-    holder: str,
-    wanted: Mapping[tuple[uuid.UUID, Any], Grantee],
-    *,
-    by: User | None,
-    source: str,
-) -> list[tuple[uuid.UUID, Grantee]]:
-    """Writes the rows of `wanted`, (file id, key) to grantee, that do not stand yet, and returns them."""
-    if not wanted:
-        return []
-    permission = _view_permission().get()
-    standing = set(
-        model.rows.filter(permission=permission, content_object__in={pk for pk, _ in wanted})
-        .order_by()
-        .values_list("content_object_id", holder)
-    )
-    missing = sorted(wanted.keys() - standing)  # in one order everywhere, so that simultaneous batches do not deadlock
-    common = {"permission": permission, "granted_by": by, "source": source}
-    model.rows.bulk_create(
-        [model(content_object_id=pk, **{holder: key}, **common) for pk, key in missing], ignore_conflicts=True
-    )
-    return [(pk, wanted[pk, key]) for pk, key in missing]
+def _lasts_longer(one: datetime | None, other: datetime | None) -> bool:
+    return other is not None and (one is None or one > other)
 
 
-def _standing(**which: Any) -> list[Grant]:
-    facts = ("id", "content_object_id", "granted_at", "granted_by_id", "source")
+class _Wanted:
+    """Grants on files or on instruments (`covers`), collected and then written together."""
+
+    def __init__(self, covers: str, *, by: User | None, source: str) -> None:
+        self._covers, self._by, self._source = covers, by, source
+        self._wanted: dict[bool, dict[tuple[uuid.UUID, Any], tuple[Grantee, datetime | None]]] = {True: {}, False: {}}
+
+    def add(self, covered_id: uuid.UUID, grantee: Grantee, expires_at: datetime | None) -> None:
+        of_kind = self._wanted[grantee.grantee_type == GranteeType.USER]
+        known = of_kind.get((covered_id, grantee.key))
+        if known is None or _lasts_longer(expires_at, known[1]):
+            of_kind[covered_id, grantee.key] = (grantee, expires_at)
+
+    def write(self) -> int:
+        """Adds what does not stand yet, replaces what ends sooner; returns how many."""
+        with transaction.atomic():
+            written = [
+                *self._write(FileUserObjectPermission, "user_id", self._wanted[True]),
+                *self._write(FileGroupObjectPermission, "group_id", self._wanted[False]),
+            ]
+            _record("grant.added", self._covers, written, by=self._by, source=self._source)
+        return len(written)
+
+    def _write(
+        self,
+        model: GrantModel,
+        holder: str,
+        wanted: Mapping[tuple[uuid.UUID, Any], tuple[Grantee, datetime | None]],
+    ) -> list[tuple[uuid.UUID, Grantee, datetime | None]]:
+        if not wanted:
+            return []
+        permission, column = view_permission().get(), f"{self._covers}_id"
+        rows = model.rows.filter(permission=permission, **{f"{self._covers}__in": {pk for pk, _ in wanted}})
+        standing = {
+            (covered, key): (pk, expires_at)
+            for pk, covered, key, expires_at in rows.order_by().values_list("pk", column, holder, "expires_at")
+        }
+        missing = sorted(wanted.keys() - standing.keys())  # in one order everywhere, lest simultaneous batches deadlock
+        facts = {"granted_at": timezone.now(), "granted_by": self._by, "source": self._source}
+        model.rows.bulk_create(
+            [
+                model(permission=permission, **{column: pk, holder: key}, expires_at=wanted[pk, key][1], **facts)
+                for pk, key in missing
+            ],
+            ignore_conflicts=True,
+        )
+        ending = (
+            []
+            if self._source == Source.HOOK
+            else [
+                pair
+                for pair in sorted(standing.keys() & wanted.keys())
+                if _lasts_longer(wanted[pair][1], standing[pair][1])
+            ]
+        )
+        by_end: dict[datetime | None, list[uuid.UUID]] = defaultdict(list)
+        for pair in ending:
+            by_end[wanted[pair][1]].append(standing[pair][0])
+        for expires_at, pks in by_end.items():
+            model.rows.filter(pk__in=pks).update(expires_at=expires_at, **facts)
+        return [(pair[0], *wanted[pair]) for pair in (*missing, *ending)]
+
+
+def _standing(kind: type[Standing], covers: str, **which: Any) -> list[Standing]:
+    facts = ("granted_at", "granted_by_id", "source", "expires_at")
+    which[f"{covers}__isnull"] = False
     users = FileUserObjectPermission.rows.filter(**which).order_by()
     found = [
-        Grant(pk, file_id, GranteeType.USER, user_id, email, at, by_id, source)
-        for pk, file_id, at, by_id, source, user_id, email in users.values_list(*facts, "user_id", "user__email")
+        kind(pk, covered, GranteeType.USER, user_id, email, *rest)
+        for pk, covered, user_id, email, *rest in users.values_list(
+            "id", f"{covers}_id", "user_id", "user__email", *facts
+        )
     ]
     groups = FileGroupObjectPermission.rows.filter(**which).order_by()
     for owner, grantee_type in (("access_group", GranteeType.GROUP), ("access_project", GranteeType.PROJECT)):
         rows = groups.filter(**{f"group__{owner}__isnull": False})
         found += [
-            Grant(pk, file_id, grantee_type, grantee_id, name, at, by_id, source)
-            for pk, file_id, at, by_id, source, grantee_id, name in rows.values_list(
-                *facts, f"group__{owner}__id", f"group__{owner}__name"
+            kind(pk, covered, grantee_type, grantee_id, name, *rest)
+            for pk, covered, grantee_id, name, *rest in rows.values_list(
+                "id", f"{covers}_id", f"group__{owner}__id", f"group__{owner}__name", *facts
             )
         ]
     return sorted(found, key=lambda row: (row.granted_at, row.id))
 
 
-def _take_back(rows: Iterable[Grant], *, by: User | None) -> int:
+def _take_back(rows: Iterable[Grant | InstrumentGrant], *, by: User | None) -> int:
     rows = list(rows)
     ids = [row.id for row in rows]
     FileUserObjectPermission.rows.filter(pk__in=ids).delete()
     FileGroupObjectPermission.rows.filter(pk__in=ids).delete()
-    _record("grant.removed", [(row.file_id, row) for row in rows], by=by)
+    files = [(row.file_id, row, None) for row in rows if isinstance(row, Grant)]
+    instruments = [(row.instrument_id, row, None) for row in rows if isinstance(row, InstrumentGrant)]
+    _record("grant.removed", FILE, files, by=by)
+    _record("grant.removed", INSTRUMENT, instruments, by=by)
     return len(rows)
 
 
-def _record(action: str, rows: Iterable[tuple[uuid.UUID, Grantee | Grant]], *, by: User | None, **more: Any) -> None:
-    """One event for a batch: for each grantee the files."""
-    files: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for file_id, grantee in rows:
+def _record(
+    action: str,
+    covers: str,
+    rows: Iterable[tuple[uuid.UUID, Grantee | Grant | InstrumentGrant, datetime | None]],
+    *,
+    by: User | None,
+    **more: Any,
+) -> None:
+    """One event for a batch: for each grantee, and end, what is covered."""
+    covered: dict[tuple[str, str, datetime | None], list[str]] = defaultdict(list)
+    for pk, grantee, expires_at in rows:
         grantee_id = grantee.id if isinstance(grantee, Grantee) else grantee.grantee_id
-        files[grantee.grantee_type, str(grantee_id)].append(str(file_id))
-    if files:
-        listed = [{"grantee_type": kind, "grantee_id": pk, "file_ids": ids} for (kind, pk), ids in files.items()]
-        file_model = FileUserObjectPermission._meta.get_field("content_object").related_model
-        record(action, by=by, on=file_model, detail={"grants": listed, **more})
+        covered[grantee.grantee_type, str(grantee_id), expires_at].append(str(pk))
+    if covered:
+        named = "file_ids" if covers == FILE else "instrument_ids"
+        listed = [
+            {"grantee_type": kind, "grantee_id": pk, named: ids} | ({"expires_at": end} if end else {})
+            for (kind, pk, end), ids in covered.items()
+        ]
+        on = FileUserObjectPermission._meta.get_field(covers).related_model
+        record(action, by=by, on=on, detail={"grants": listed, **more})

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from itertools import islice
 from typing import Any
 
 from django.db import connection, models, transaction
@@ -15,8 +16,8 @@ from access.models import AuditEvent, AuditSeal
 from streamweave.lib.macs import UnknownKeyError
 
 BATCH_EVENTS = 1000
-LOOK_BACK = timedelta(days=1)
-"""How far before the newest sealed event the sealer looks for unsealed ones: longer than any transaction lasts."""
+LOOK_BACK = timedelta(hours=1)
+"""How far before the last sealed event the sealer looks for unsealed ones: longer than any transaction lasts."""
 SEAL_LOCK = 0x5345414C
 """Key of the PostgreSQL advisory lock that the one sealer holds."""
 HEAD = re.compile(r"(?P<sequence>[0-9]{1,18}):(?P<signature>\S+)")
@@ -89,14 +90,15 @@ def unsealed_events() -> models.QuerySet[Any]:
 
 def _seal_batch(everything: bool) -> int:
     last = AuditSeal.objects.order_by("-sequence").first()
-    waiting = unsealed_events()
-    newest = AuditSeal.objects.order_by("-sequence").values_list("event__at", flat=True)[:1]
-    if not everything and newest and newest[0] is not None:
-        waiting = waiting.filter(at__gte=newest[0] - LOOK_BACK)
-    events = [event for event in waiting.order_by("at", "id")[:BATCH_EVENTS] if _is_genuine(event)]
-    sequence, previous = (last.sequence, last.signature) if last else (0, "")
+    waiting = unsealed_events().order_by("at", "id")
+    if last is not None and not everything:
+        # the time of a seal as well as that of its event, since either clock may have been wrong
+        at = AuditEvent.objects.filter(pk=last.event_id).values_list("at", flat=True).first()
+        waiting = waiting.filter(at__gte=min(at or last.sealed_at, last.sealed_at) - LOOK_BACK)
+    genuine = filter(_is_genuine, waiting.iterator(chunk_size=BATCH_EVENTS))
+    first, previous = (last.sequence + 1, last.signature) if last else (1, "")
     seals = []
-    for sequence, event in enumerate(events, sequence + 1):
+    for sequence, event in enumerate(islice(genuine, BATCH_EVENTS), first):
         one = AuditSeal(sequence=sequence, event=event, event_signature=event.signature, previous=previous)
         one.sign()
         previous = one.signature
@@ -123,7 +125,7 @@ def _is_only_sealer() -> bool:
 
 def _verify_seals(state: Verification) -> Iterator[Finding]:
     number, previous = 0, ""
-    for one in AuditSeal.objects.select_related("event").order_by("sequence").iterator(chunk_size=BATCH_EVENTS):
+    for one, event in _seals_and_events():
         state.sealed += 1
         if one.sequence > number + 1:
             first, last = number + 1, one.sequence - 1
@@ -132,24 +134,26 @@ def _verify_seals(state: Verification) -> Iterator[Finding]:
         elif one.previous != previous:
             yield Finding(Wrong.CHANGED, f"Seal {one.sequence} does not follow the one before it.")
         yield from _verify_row(one, f"Seal {one.sequence}", Wrong.CHANGED)
-        yield from _verify_sealed(one)
+        yield from _verify_sealed(one, event)
         number, previous = one.sequence, one.signature
         state.head = str(one)
 
 
-def _verify_sealed(one: AuditSeal) -> Iterator[Finding]:
-    event: AuditEvent | None = _event_of(one)
+def _seals_and_events() -> Iterator[tuple[AuditSeal, AuditEvent | None]]:
+    seals = AuditSeal.objects.order_by("sequence").iterator(chunk_size=BATCH_EVENTS)
+    while batch := list(islice(seals, BATCH_EVENTS)):
+        events = AuditEvent.objects.in_bulk([one.event_id for one in batch])
+        for one in batch:
+            yield one, events.get(one.event_id)
+
+
+def _verify_sealed(one: AuditSeal, event: AuditEvent | None) -> Iterator[Finding]:
     if event is None:
         yield Finding(Wrong.REMOVED, f"Event {one.event_id}, number {one.sequence}, is gone; its seal is there.")
     elif event.signature != one.event_signature:
         yield Finding(Wrong.CHANGED, f"Event {event.pk}, number {one.sequence} ({event}), is not what was sealed.")
     else:
         yield from _verify_row(event, f"Event {event.pk}, number {one.sequence} ({event}),", Wrong.CHANGED)
-
-
-def _event_of(one: AuditSeal) -> AuditEvent | None:
-    """select_related has fetched it; Django gives an error for one that is not there."""
-    return one._state.fields_cache.get("event")
 
 
 def _verify_unsealed(state: Verification) -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,7 @@ SILENCED_SYSTEM_CHECKS = [
     # Whether other hosts below this one's name, or the whole domain for ever, are held to HTTPS is not ours to say.
     "security.W005",
     "security.W021",
+    "guardian.W001",  # it knows its backend by name only; access.backends.GrantBackend is one
 ]
 
 ROOT_URLCONF = "streamweave.urls"
@@ -152,7 +154,7 @@ USE_TZ = True
 AUTH_USER_MODEL = "access.User"
 AUTHENTICATION_BACKENDS = [
     "access.backends.EmailBackend",
-    "guardian.backends.ObjectPermissionBackend",
+    "access.backends.GrantBackend",
 ]
 ANONYMOUS_USER_NAME = None  # guardian makes no user for those who are not logged in
 AUTH_PASSWORD_VALIDATORS = [
@@ -165,20 +167,75 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 
+PASSWORD_RESET_TIMEOUT = 3600  # seconds
+
+# Who may make himself an account: anyone, anyone with an address in one of the domains, the invited, nobody.
+REGISTRATION = env.choice("REGISTRATION", "OPEN", ["OPEN", "DOMAIN", "INVITE", "OFF"])
+REGISTRATION_DOMAINS = [name.lower() for name in env.names("REGISTRATION_DOMAINS", "")]
+if REGISTRATION == "DOMAIN" and not REGISTRATION_DOMAINS:
+    refuse("REGISTRATION_DOMAINS", "must name the domains, because REGISTRATION is domain", "example.org,example.com")
+# An address in a domain says nothing until it was confirmed.
+VERIFY_EMAIL = env.flag("VERIFY_EMAIL", REGISTRATION == "DOMAIN")
+
+# Failed log-ins, registrations and mails asked for, in this many seconds: by one address for one account, and by one
+# address altogether.
+ATTEMPT_SECONDS = env.whole("ATTEMPT_SECONDS", 900)
+ATTEMPTS_PER_ACCOUNT = env.whole("ATTEMPTS_PER_ACCOUNT", 10)
+ATTEMPTS_PER_ADDRESS = env.whole("ATTEMPTS_PER_ADDRESS", 200)
+TRUSTED_PROXIES = env.networks("TRUSTED_PROXIES", "127.0.0.0/8,::1")
+
+SIMPLE_JWT: dict[str, Any] = {
+    "ALGORITHM": "HS256",
+    "SIGNING_KEY": keys.derived(SECRET_KEY, "streamweave.jwt"),
+    "ISSUER": "streamweave",
+    "AUDIENCE": "streamweave",
+    "USER_ID_CLAIM": "sub",
+    "ACCESS_TOKEN_LIFETIME": timedelta(seconds=env.whole("ACCESS_TOKEN_SECONDS", 3600)),
+    "REFRESH_TOKEN_LIFETIME": timedelta(seconds=env.whole("REFRESH_TOKEN_SECONDS", 14 * 86400)),
+}
+
 REST_FRAMEWORK: dict[str, Any] = {
     # A view that names no permission is closed to everybody but administrators.
     "DEFAULT_PERMISSION_CLASSES": ["streamweave.lib.rest.permissions.IsAdministrator"],
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "rest_framework_simplejwt.authentication.JWTAuthentication",
+        "access.api.authentication.ApiTokenAuthentication",
+        "access.api.authentication.JWTAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_RENDERER_CLASSES": [
         "rest_framework.renderers.JSONRenderer",
         "rest_framework.renderers.BrowsableAPIRenderer",
     ],
+    "DEFAULT_PARSER_CLASSES": [
+        "streamweave.lib.rest.parsers.StrictJSONParser",
+        "rest_framework.parsers.FormParser",
+        "rest_framework.parsers.MultiPartParser",
+    ],
     "DEFAULT_PAGINATION_CLASS": "streamweave.lib.rest.pagination.KeysetPagination",
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "streamweave.lib.rest.errors.exception_handler",
+}
+
+SPECTACULAR_SETTINGS: dict[str, Any] = {
+    "TITLE": "StreamWeave",
+    "DESCRIPTION": "Files from instruments: harvested, verified, identified, and shared with those who may see them.",
+    "VERSION": "1",
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+    "SERVE_AUTHENTICATION": [],
+    "SERVE_INCLUDE_SCHEMA": False,
+    "COMPONENT_SPLIT_REQUEST": True,  # what one sends has other fields than what one gets
+    "SWAGGER_UI_DIST": "SIDECAR",  # served by us
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "streamweave.lib.rest.openapi.without_database_limits",
+    ],
+    "GET_LIB_DOC_EXCLUDES": "streamweave.lib.rest.openapi.bases",
+    "ENUM_NAME_OVERRIDES": {
+        "RunStatusEnum": "harvest.models.RunStatus",
+        "RunTriggerEnum": "harvest.models.Trigger",
+        "TransferStatusEnum": "harvest.models.Status",
+    },
 }
 
 # --- Mail and logs ----------------------------------------------------------------------------------------------------

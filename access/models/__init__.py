@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from access.models.audit import AppendOnlyError, AuditEvent
+from access.models.audit import AppendOnlyError, AuditEvent, AuditSeal
+from access.models.credentials import ApiToken, Attempt, TokenFamily
 from access.models.grants import FileGroupObjectPermission, FileUserObjectPermission, Source
 from access.models.people import (
     EffectiveMember,
@@ -15,19 +16,25 @@ from access.models.people import (
     find_drift,
     sync_effective_members,
 )
+from access.models.requests import InstrumentRequest
 
 __all__ = [
+    "ApiToken",
     "AppendOnlyError",
+    "Attempt",
     "AuditEvent",
+    "AuditSeal",
     "EffectiveMember",
     "FileGroupObjectPermission",
     "FileUserObjectPermission",
     "Group",
     "GroupMembership",
+    "InstrumentRequest",
     "MembershipChangedError",
     "Project",
     "ProjectMembership",
     "Source",
+    "TokenFamily",
     "User",
     "find_drift",
     "sync_effective_members",

@@ -11,8 +11,9 @@ from __future__ import annotations
 import ipaddress
 import json
 import uuid
-from datetime import UTC
-from typing import Any, ClassVar, NoReturn
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, ClassVar, NoReturn, Self
 
 from django.conf import settings
 from django.core.serializers.json import DjangoJSONEncoder
@@ -54,8 +55,38 @@ class AppendOnlyModel(models.Model):
         raise AppendOnlyError
 
 
-class SignatureField(models.CharField[str, str]):
+class AuditEventQuerySet(AppendOnlyQuerySet):
+    def matching(
+        self,
+        *,
+        actor_id: uuid.UUID | None = None,
+        actor_email: str | None = None,
+        action: str | None = None,
+        object_type: str | None = None,
+        object_id: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> Self:
+        """Those that meet every condition given. An `action` that ends in a dot stands for all that begin so."""
+        asked: dict[str, Any] = {
+            "actor": actor_id,
+            "actor__email__iexact": actor_email,
+            "action__startswith" if action and action.endswith(".") else "action": action,
+            "object_type": object_type,
+            "object_id": object_id,
+            "at__gte": since,
+            "at__lt": until,
+        }
+        return self.filter(**{name: value for name, value in asked.items() if value is not None})
+
+
+class SignatureField(models.CharField):  # type: ignore[type-arg]  # they are there in the stubs only
     """The signature of the row it is in, made when the row is inserted, alone or in bulk."""
+
+    def deconstruct(self) -> Any:
+        """To migrations it is a text like others."""
+        name, _, args, kwargs = super().deconstruct()
+        return name, "django.db.models.CharField", args, kwargs
 
     def pre_save(self, model_instance: models.Model, add: bool) -> Any:
         if add:
@@ -87,6 +118,8 @@ class AuditEvent(AppendOnlyModel):
     ip = models.GenericIPAddressField(null=True)
     signature = SignatureField(max_length=SIGNATURE_CHARACTERS, default="", editable=False)
 
+    objects: ClassVar[AuditEventQuerySet] = AuditEventQuerySet.as_manager()  # type: ignore[assignment]
+
     class Meta:
         ordering = ("-at", "-id")
         indexes = [
@@ -98,6 +131,18 @@ class AuditEvent(AppendOnlyModel):
 
     def __str__(self) -> str:
         return f"{self.action} {self.object_type or ''} {self.object_id or ''}".strip()
+
+    @property
+    def actor_email(self) -> str | None:
+        """None for the product itself, and for an actor who was removed from the database."""
+        actor = self._state.fields_cache.get("actor")
+        return actor.email if actor else None
+
+    @property
+    def sequence(self) -> int | None:
+        """Its number in the chain; None as long as it is not sealed."""
+        seal = self._state.fields_cache.get("seal")
+        return seal.sequence if seal else None
 
     def sign(self) -> None:
         self.signature = macs.sign(self.SIGNED_FOR, self._content())
@@ -149,7 +194,8 @@ class AuditSeal(AppendOnlyModel):
         return macs.is_signed(self.SIGNED_FOR, self._content(), self.signature)
 
     def _content(self) -> bytes:
-        said = [self.sequence, str(self.event_id), self.event_signature, self.previous, self.sealed_at.isoformat()]
+        said = [self.sequence, str(self.event_id), self.event_signature, self.previous]
+        said.append(self.sealed_at.astimezone(UTC).isoformat())
         return json.dumps(said).encode()
 
 
@@ -161,5 +207,5 @@ def _whole(value: Any) -> Any:
         case list():
             return [_whole(one) for one in value]
         case float() if value.is_integer():
-            return int(value)
+            return int(Decimal(repr(value)))
     return value

@@ -1,7 +1,8 @@
-"""Grants: who may see which file.
+"""Grants: who may see which file, and until when.
 
 They are django-guardian's direct-foreign-key models, so that guardian's own questions find them and a deleted file
-takes its grants along. A grant to a Group or Project is held by its `auth.Group`.
+takes its grants along. A grant covers one file, or an instrument: then every file of it, those to come as well. A grant
+to a Group or Project is held by its `auth.Group`.
 """
 
 from __future__ import annotations
@@ -13,17 +14,23 @@ from django.conf import settings
 from django.contrib.auth.models import Permission
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 from guardian.managers import GroupObjectPermissionManager, UserObjectPermissionManager
 from guardian.models import GroupObjectPermissionBase, UserObjectPermissionBase
 
 
 class Source(models.TextChoices):
-    """How a grant came about. The first one stands: granting again what is already granted changes nothing."""
+    """How a grant came about."""
 
     MANUAL = "manual", "granted by a person"
     HOOK = "hook", "granted by a hook"
     OWNER = "owner", "granted to the file's owner"
+
+
+def unexpired() -> Q:
+    """Grants without an end, and those whose end has not come."""
+    return Q(expires_at=None) | Q(expires_at__gt=timezone.now())
 
 
 class FileGrant(models.Model):
@@ -32,7 +39,17 @@ class FileGrant(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     # no index of its own: that of uniqueness, (holder, permission, file), answers "which files may this one see"
     permission = models.ForeignKey(Permission, on_delete=models.CASCADE, db_index=False)
-    content_object = models.ForeignKey("harvest.FileRecord", on_delete=models.CASCADE, verbose_name="file")
+    content_object = models.ForeignKey(
+        "harvest.FileRecord", null=True, blank=True, on_delete=models.CASCADE, verbose_name="file"
+    )
+    instrument = models.ForeignKey(
+        "harvest.Instrument",
+        null=True,
+        blank=True,
+        on_delete=models.CASCADE,
+        related_name="+",
+        help_text="All files of this instrument, present and future.",
+    )
     granted_at = models.DateTimeField(default=timezone.now, editable=False)
     granted_by = models.ForeignKey(
         settings.AUTH_USER_MODEL,
@@ -44,9 +61,10 @@ class FileGrant(models.Model):
         help_text="Null: the product itself.",
     )
     source = models.CharField(max_length=20, choices=Source, default=Source.MANUAL)
+    expires_at = models.DateTimeField(null=True, blank=True, help_text="From then on it shows nothing. Null: no end.")
 
     rows: ClassVar[models.Manager[Any]] = models.Manager()
-    """All of them. `objects` is what guardian asks, and may hide some."""
+    """All of them. `objects` is what guardian asks, and hides those that are not in force."""
 
     class Meta:
         abstract = True
@@ -54,15 +72,49 @@ class FileGrant(models.Model):
         default_manager_name = "rows"
 
 
-class UserGrantsInForce(UserObjectPermissionManager):
-    """What guardian asks: a user who is deactivated or deleted holds nothing, until he is let in again."""
+def grant_constraints(holder: str) -> list[models.BaseConstraint]:
+    return [
+        models.CheckConstraint(condition=Q(source__in=Source.values), name=f"{holder}_grant_source_known"),
+        models.CheckConstraint(
+            condition=Q(content_object__isnull=True) ^ Q(instrument__isnull=True),
+            name=f"{holder}_grant_file_xor_instrument",
+        ),
+        models.UniqueConstraint(
+            fields=[holder, "permission", "instrument"],
+            condition=Q(instrument__isnull=False),
+            name=f"{holder}_grant_instrument_unique",
+        ),
+    ]
+
+
+class InForce:
+    """A manager of guardian's that hides expired grants, and answers for an instrument's grant with its files."""
+
+    def get_queryset(self) -> models.QuerySet[Any]:
+        rows: models.QuerySet[Any] = super().get_queryset()  # type: ignore[misc]
+        # `get_objects_for_user` asks for `content_object__pk`. An annotation goes before a field's path, so this gives
+        # it the covered files; a row has either a file or an instrument, and so is joined to exactly what it covers.
+        return rows.filter(unexpired()).annotate(content_object__pk=Coalesce("content_object_id", "instrument__files"))
+
+    def remove_perm(self, perm: Any, user_or_group: Any, obj: Any) -> Any:
+        """Takes back the grant on this file. Guardian's own asks by `content_object__pk`, which would take back the
+        grant on the whole instrument too."""
+        return self.bulk_remove_perm(perm, user_or_group, [obj])  # type: ignore[attr-defined]
+
+
+class UserGrantsInForce(InForce, UserObjectPermissionManager):
+    """A user who is deactivated or deleted holds nothing, until he is let in again."""
 
     def get_queryset(self) -> models.QuerySet[Any]:
         return super().get_queryset().filter(user__is_active=True, user__deleted_at=None)
 
 
+class GroupGrantsInForce(InForce, GroupObjectPermissionManager):
+    """Whoever may not log in is no effective member of any group."""
+
+
 class FileUserObjectPermission(FileGrant, UserObjectPermissionBase):
-    """This user may see this file."""
+    """This user may see this file, or the files of this instrument."""
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, db_index=False)
 
@@ -72,24 +124,25 @@ class FileUserObjectPermission(FileGrant, UserObjectPermissionBase):
         abstract = False
         verbose_name = "grant to a user"
         verbose_name_plural = "grants to users"
-        constraints = [models.CheckConstraint(condition=Q(source__in=Source.values), name="user_grant_source_known")]
+        constraints = grant_constraints("user")
 
     def __str__(self) -> str:
-        return f"{self.content_object_id} to user {self.user_id}"
+        return f"{self.content_object_id or self.instrument} to user {self.user_id}"
 
 
 class FileGroupObjectPermission(FileGrant, GroupObjectPermissionBase):
-    """The effective members of this `auth.Group`, which a Group or a Project owns, may see this file."""
+    """The effective members of this `auth.Group`, which a Group or a Project owns, may see this file, or the files of
+    this instrument."""
 
     group = models.ForeignKey("auth.Group", on_delete=models.CASCADE, db_index=False)
 
-    objects: ClassVar[GroupObjectPermissionManager] = GroupObjectPermissionManager()
+    objects: ClassVar[GroupGrantsInForce] = GroupGrantsInForce()
 
     class Meta(FileGrant.Meta, GroupObjectPermissionBase.Meta):
         abstract = False
         verbose_name = "grant to a group or project"
         verbose_name_plural = "grants to groups and projects"
-        constraints = [models.CheckConstraint(condition=Q(source__in=Source.values), name="group_grant_source_known")]
+        constraints = grant_constraints("group")
 
     def __str__(self) -> str:
-        return f"{self.content_object_id} to {self.group}"
+        return f"{self.content_object_id or self.instrument} to {self.group}"

@@ -17,14 +17,17 @@ from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.models import Group as AuthGroup
 from django.contrib.auth.models import PermissionsMixin
 from django.db import connection, models, transaction
-from django.db.models import Q, Value
+from django.db.models import F, Q, Value
 from django.db.models.functions import Lower
 from django.utils import timezone
+from django.utils.crypto import salted_hmac
 
 from access.policy import Role
 from streamweave.lib.models import SoftDeletedModel, SoftDeletedQuerySet
 
 IN_FORCE = Q(is_active=True, deleted_at__isnull=True)
+TOKEN_ENDING = frozenset({"password", "role", "is_active", "deleted_at"})
+"""Whoever changes one of these in a user ends every log-in and API token of his: `token_version` grows."""
 SYNC_LOCK = 0x41434345
 """Key of the PostgreSQL advisory lock under which effective members are rewritten."""
 
@@ -35,6 +38,8 @@ class UserQuerySet(SoftDeletedQuerySet):
         return self.alias(folded_email=Lower("email")).filter(folded_email=Lower(Value(email)))
 
     def update(self, **values: Any) -> int:
+        if values.keys() & TOKEN_ENDING:
+            values["token_version"] = F("token_version") + 1
         if not values.keys() & {"is_active", "deleted_at"}:
             return super().update(**values)
         with transaction.atomic():
@@ -42,6 +47,14 @@ class UserQuerySet(SoftDeletedQuerySet):
             changed = super().update(**values)
             sync_effective_members(owned_by(users=users))
         return changed
+
+    def note_log_in(self) -> int:
+        """Writes `last_login`, and that alone: `updated_at` tells of changes of the user."""
+        return models.QuerySet.update(self, last_login=timezone.now())
+
+    def log_out_everywhere(self) -> int:
+        """Ends every session, log-in and API token of these users."""
+        return super().update(token_version=F("token_version") + 1)
 
 
 class UserManager(BaseUserManager.from_queryset(UserQuerySet)):  # type: ignore[misc]
@@ -110,15 +123,31 @@ class User(AbstractBaseUser, PermissionsMixin, SoftDeletedModel):
         super().clean()
         self.email = User.objects.normalize_email(self.email)
 
+    def _get_session_auth_hash(self, secret: str | None = None) -> str:
+        """Sessions end when the password changes, as Django has it, and with everything else that ends tokens."""
+        return salted_hmac(
+            "access.models.User.session", f"{self.password}:{self.token_version}", secret=secret, algorithm="sha256"
+        ).hexdigest()
+
     def save(self, *args: Any, update_fields: Iterable[str] | None = None, **kwargs: Any) -> None:
-        was_adding = self._state.adding
-        names = None if update_fields is None else set(update_fields)
+        """`token_version` is never written from memory, where it may be older than in the database."""
+        if self._state.adding:
+            super().save(*args, update_fields=update_fields, **kwargs)
+            return
+        columns = {column.name for column in self._meta.concrete_fields if not column.generated}
+        names = columns - {"id"} if update_fields is None else set(update_fields)
+        # Django saves the password alone when it has only hashed the same one anew, at a log-in.
+        only_hashed_anew = names == {"password"} and getattr(self, "_password", None) is None
+        watched = set() if only_hashed_anew else TOKEN_ENDING & names
         with transaction.atomic():
-            super().save(*args, update_fields=names, **kwargs)
-            if not was_adding:
-                self.__dict__.pop("is_superuser", None)  # the database may have changed it: read anew when asked for
-                if names is None or names & {"is_active", "deleted_at"}:
-                    sync_effective_members(owned_by(users=[self.pk]))
+            before = type(self).objects.filter(pk=self.pk).values(*watched).first() if watched else None
+            super().save(*args, update_fields=names - {"token_version"}, **kwargs)
+            self.__dict__.pop("is_superuser", None)  # the database may have changed it: read anew when asked for
+            if before and any(getattr(self, name) != was for name, was in before.items()):
+                type(self).objects.filter(pk=self.pk).log_out_everywhere()
+                self.refresh_from_db(fields=["token_version"])
+            if names & {"is_active", "deleted_at"}:
+                sync_effective_members(owned_by(users=[self.pk]))
 
 
 class ContainerQuerySet(SoftDeletedQuerySet):
@@ -331,6 +360,10 @@ class ProjectMembership(Membership):
 
     def __str__(self) -> str:
         return f"{self.user or self.group} in {self.project}"
+
+    @property
+    def member_type(self) -> str:
+        return "user" if self.user_id else "group"
 
     @property
     def member_id(self) -> uuid.UUID | None:

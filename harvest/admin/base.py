@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
 from django.db import models
 from django.db.models import QuerySet
@@ -19,6 +18,7 @@ from django.utils.text import Truncator
 
 from access.admin import SoftDeletedAdmin
 from harvest.storage.base import Check
+from streamweave.lib.models import refuse_taken_name
 
 if TYPE_CHECKING:
     Page = admin.ModelAdmin[Any]
@@ -54,12 +54,6 @@ class EquipmentForm(Form):
             if isinstance(field, models.CharField | models.TextField) and field.null and cleaned.get(field.name) == "":
                 cleaned[field.name] = None
         return cleaned
-
-
-def refuse_taken_name(row: Any, name: str) -> None:
-    """Raises ValidationError if another row that is not deleted has the name."""
-    if type(row).objects.alive().filter(name=name).exclude(pk=row.pk).exists():
-        raise ValidationError(f"There is another {row._meta.verbose_name} called “{name}”.")
 
 
 class BoundedAdmin(SoftDeletedAdmin):

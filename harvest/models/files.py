@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from collections.abc import Iterable
 from typing import Any, ClassVar, Self
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q, Value
+from django.db.models.functions import Upper
 from django.utils import timezone
 
-from access.grants import visible_file_ids
+from access.sight import visible_files
 from harvest.models.equipment import Instrument
+from harvest.models.searching import BeginsWith, HasFact, Like, as_like, escaped
 from streamweave.lib import ark
 from streamweave.lib.models import TimestampedModel, TimestampedQuerySet
 
@@ -33,12 +36,30 @@ class Origin(models.TextChoices):
 class FileRecordQuerySet(TimestampedQuerySet):
     def visible_to(self, user: Any) -> Self:
         """The files that `user` may see: the only way to a file from any view, serializer or download."""
-        ids = visible_file_ids(user)
-        return self if ids is None else self.filter(pk__in=ids)
+        return self.filter(visible_files(user))
 
     def current(self) -> Self:
         """The newest generation at each path."""
         return self.filter(is_current=True)
+
+    def below(self, start: str) -> Self:
+        """Those whose source path begins with `start`, in exactly these letters."""
+        return self.filter(BeginsWith(F("source_path"), start))
+
+    def named(self, glob: str) -> Self:
+        """Those whose name matches `glob`: `*` any run of characters, `?` one, letter case aside."""
+        like = Upper(Value(as_like(glob)))
+        # the name is the end of the path, whose index of trigrams serves both
+        tail = Upper(Value(f"%{as_like(glob)}"))
+        return self.filter(Like(Upper("filename"), like), Like(Upper("source_path"), tail))
+
+    def mentioning(self, words: Iterable[str]) -> Self:
+        """Those whose source path holds each of `words` somewhere, letter case aside."""
+        return self.filter(*(Like(Upper("source_path"), Upper(Value(f"%{escaped(word)}%"))) for word in words))
+
+    def with_fact(self, key: str, value: str) -> Self:
+        """Those whose metadata say `value` of `key`: this text, or the number or constant that it spells."""
+        return self.filter(HasFact(F("metadata"), (key, value)))
 
 
 class FileRecord(TimestampedModel):
@@ -85,7 +106,12 @@ class FileRecord(TimestampedModel):
         ]
         indexes = [
             models.Index(fields=["-first_discovered_at", "-id"], name="file_newest"),
-            models.Index(fields=["instrument", "-first_discovered_at"], name="file_instrument_newest"),
+            models.Index(fields=["instrument", "-first_discovered_at", "-id"], name="file_instrument_newest"),
+            models.Index(fields=["source_mtime", "id"], name="file_by_mtime"),
+            models.Index(fields=["size_bytes", "id"], name="file_by_size"),
+            models.Index(fields=["filename", "id"], name="file_by_name"),
+            models.Index(fields=["xxhash"], condition=Q(xxhash__isnull=False), name="file_by_xxhash"),
+            models.Index(fields=["sha256"], condition=Q(sha256__isnull=False), name="file_by_sha256"),
         ]
 
     def __str__(self) -> str:

@@ -11,6 +11,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
 
+from access.sight import visible_files
 from harvest.models.equipment import StorageLocation
 from harvest.models.files import FileRecord, FileVersion
 from harvest.models.runs import HarvestRun
@@ -24,6 +25,10 @@ class LeaseLostError(Exception):
 
 
 class FileTransferQuerySet(TimestampedQuerySet):
+    def visible_to(self, user: Any) -> Self:
+        """The transfers of the files that `user` may see."""
+        return self.filter(visible_files(user, file="record", instrument="record__instrument"))
+
     def unfinished(self) -> Self:
         """Still on their way by themselves: neither at an end nor given up."""
         return self.filter(state__in=UNFINISHED, given_up=False)

@@ -67,10 +67,10 @@ class Environment:
         value = self.values.get(name, "").strip() or default
         return [item.strip() for item in value.split(",") if item.strip()]
 
-    def networks(self, name: str) -> list[Network]:
-        """A list of networks in CIDR notation (RFC 4632), empty by default."""
+    def networks(self, name: str, default: str = "") -> list[Network]:
+        """A list of networks in CIDR notation (RFC 4632)."""
         try:
-            return [ipaddress.ip_network(item) for item in self.names(name, "")]
+            return [ipaddress.ip_network(item) for item in self.names(name, default)]
         except ValueError:
             refuse(name, "must be networks in CIDR notation, separated by commas", "10.20.0.0/16,192.0.2.7/32")
 

@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from cryptography.fernet import Fernet
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 _KEY = re.compile(r"[A-Za-z0-9_-]{43}=")
 
@@ -22,6 +24,14 @@ def new_key() -> str:
 def is_key(text: str) -> bool:
     """Whether `text` has the form of such a key."""
     return _KEY.fullmatch(text) is not None
+
+
+def derived(secret: str, purpose: str) -> str:
+    """A key of 32 bytes in hexadecimal digits that follows from `secret` and tells nothing about it (HKDF, RFC 5869).
+
+    Keys for different purposes tell nothing about each other either.
+    """
+    return HKDF(hashes.SHA256(), length=32, salt=None, info=purpose.encode()).derive(secret.encode()).hex()
 
 
 def read_or_make(path: Path, make: Callable[[], str]) -> str:

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterable
 from typing import Any, ClassVar, Self
 
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils import timezone
 
@@ -64,3 +65,12 @@ class SoftDeletedModel(TimestampedModel):
     def restore(self) -> None:
         self.deleted_at = None
         self.save(update_fields=["deleted_at"])
+
+
+def refuse_taken_name(row: Any, name: str) -> None:
+    """Raises ValidationError if another row of its model, one that is not deleted, has the name.
+
+    The database's own constraint says the same, but neither which field it is nor anything to a person.
+    """
+    if type(row).objects.alive().filter(name=name).exclude(pk=row.pk).exists():
+        raise ValidationError(f"There is another {row._meta.verbose_name} called “{name}”.")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from django.core.exceptions import NON_FIELD_ERRORS
 from django.core.exceptions import ValidationError as DjangoValidationError
+from django.db import InterfaceError, OperationalError
 from django.db.models import ProtectedError, RestrictedError
 from rest_framework import status
 from rest_framework.exceptions import APIException, ValidationError
 from rest_framework.response import Response
 from rest_framework.views import exception_handler as drf_exception_handler
+
+log = logging.getLogger(__name__)
 
 
 class Conflict(APIException):
@@ -35,6 +39,9 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
         error = as_field_errors(error)
     elif isinstance(error, (ProtectedError, RestrictedError)):
         error = Conflict("Other things still refer to it; remove or change those first.")
+    elif isinstance(error, (OperationalError, InterfaceError)):
+        log.error("the database did not answer a request", exc_info=error)
+        error = Unavailable("The database cannot be reached right now, and nothing was changed. Try again later.")
     return drf_exception_handler(error, context)
 
 

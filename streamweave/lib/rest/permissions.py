@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from django.contrib.auth.models import AnonymousUser
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
-from rest_framework.views import APIView
+
+if TYPE_CHECKING:
+    # The settings name this module, so that it is imported while rest_framework.views is.
+    from rest_framework.views import APIView
 
 
 class IsAdministrator(BasePermission):
