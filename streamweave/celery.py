@@ -6,6 +6,7 @@ import logging.config
 import os
 from typing import Any
 
+import billiard.pool
 from celery import Celery
 from celery.signals import setup_logging, worker_shutting_down
 
@@ -15,6 +16,10 @@ from streamweave.lib import shutdown
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "streamweave.settings")
 
 broker.register()
+
+# At a stop, billiard waits for results that its children may have sent: at every tenth of a second, 300 times. Some
+# never come. What is lost with one is only a reminder.
+billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = 30
 
 app = Celery("streamweave")
 app.config_from_object("django.conf:settings", namespace="CELERY")

@@ -12,7 +12,6 @@ from access.models import AuditEvent
 from streamweave.lib.rest.schema import problems
 from streamweave.lib.rest.serializers import StrictSerializer
 
-
 OF_THE_PAGE = frozenset({"limit", "cursor", "count", "ordering", "format"})
 """Parameters that are not conditions: KeysetPagination reads them, and `format` the browsable API."""
 

@@ -20,7 +20,6 @@ from access.audit import record
 from access.models import AuditEvent, AuditSeal, User
 from access.sealing import Verification, Wrong
 from harvest import tasks
-from streamweave.lib import macs
 from streamweave.lib.keys import new_key
 
 pytestmark = pytest.mark.django_db
@@ -232,15 +231,6 @@ def test_the_newest_events_taken_away_with_their_seals_are_missed_by_a_head_note
     assert findings() == []
     ((wrong, what),) = findings(head)
     assert (wrong, head in what) == (Wrong.REMOVED, True)
-
-
-def test_a_signature_of_another_use_is_none() -> None:
-    signature = macs.sign("one", b"text")
-    assert macs.is_signed("one", b"text", signature)
-    assert not macs.is_signed("other", b"text", signature)
-    assert not macs.is_signed("one", b"text ", signature)
-    assert not macs.is_signed("one", b"text", "")
-    assert not macs.is_signed("one", b"text", f"{signature}é")
 
 
 def test_a_new_key_in_front_leaves_the_log_verifiable(settings: Any, events: list[AuditEvent]) -> None:

@@ -125,7 +125,7 @@ RULES: dict[str, dict[str, Rule]] = {
     "auth/verify": {"POST": ANYONE},
     "users/me": {"GET": USER, "PATCH": USER},
     "prefect/api/flow_runs/<str:pk>": {"GET": ADMINISTRATOR},
-    "prefect/runs/flow-run/<uuid:pk>": {"GET": ANYONE},  # leads to a page that asks for a log-in
+    "prefect/runs/flow-run/<uuid:object_id>": {"GET": ANYONE},  # leads to a page that asks for a log-in
 }
 
 OBJECTS = {

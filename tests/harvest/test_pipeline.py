@@ -668,3 +668,19 @@ def test_two_locations_never_share_a_base_path(
     assert "belongs to the storage location “archive”" in (failed.error_message or "")
     (on_share / "more").write_bytes(b"more")
     assert harvest(schedule).files_completed == 1
+
+
+def test_a_name_that_is_used_again_is_a_new_file_even_where_its_id_is_used_again(
+    on_share: Path, schedule: HarvestSchedule, archive: StorageLocation, harvest: Harvest
+) -> None:
+    (on_share / "test.fid").write_bytes(b"of the first team")
+    harvest(schedule)
+    (on_share / "test.fid").unlink()
+    (on_share / "test.fid").write_bytes(b"of the second")
+
+    harvest(schedule)
+
+    old, new = FileRecord.objects.order_by("generation")
+    assert (old.is_current, new.is_current, new.version_number) == (False, True, 1)
+    assert old.persistent_id != new.persistent_id
+    assert stored_files(archive) == {"NMR/test.fid": b"of the first team", "NMR/test.g2.fid": b"of the second"}

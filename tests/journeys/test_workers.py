@@ -168,7 +168,9 @@ def start(tmp_path: Path) -> Iterator[Start]:
             command = [sys.executable, "-m", "celery", "-A", "streamweave", kind, *options]
             number = len(list(tmp_path.glob(f"{kind}*.log")))
             log = tmp_path / f"{kind}{number}.log"
-            return started.enter_context(Process(command, settings_of(broker_url, tmp_path), log))
+            process = Process(command, settings_of(broker_url, tmp_path), log)
+            started.callback(process.kill)
+            return process
 
         yield start_one
 

@@ -27,6 +27,7 @@ def without_database_limits(result: Any, **kwargs: Any) -> Any:
                 name: without_database_limits(value)
                 for name, value in result.items()
                 if not (name in ("maximum", "minimum") and value in DATABASE_LIMITS)
+                and not (name == "format" and value == "int64")
             }
         case list():
             return [without_database_limits(value) for value in result]

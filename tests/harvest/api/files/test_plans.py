@@ -73,7 +73,7 @@ def test_no_page_reads_all_files(crowd: Crowd, who: str, what: str) -> None:
         "transfers of one": f"/api/transfers?file_id={first}",
     }.get(what) or f"/api/files?limit=50&{what.format(instrument=crowd.instrument.pk)}"
     queries = queries_of(lambda: client.get(url))
-    assert 1 <= len(queries) <= 3
+    assert 1 <= len(queries) <= 5
     if who == "admin" and what == "count=true":
         queries = queries[1:]  # it reads any 10,001 files, in whatever order they lie
     assert not scanned_tables(queries) & BIG
