@@ -15,7 +15,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from harvest.api.resources import find
+from access.api.resources import find
 from harvest.models import HarvestRun, HarvestSchedule, RunStatus
 from streamweave.lib.rest.schema import problems
 

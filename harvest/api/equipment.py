@@ -6,8 +6,8 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from access.api.resources import IF_MATCH, NamedViewSet, acting, described, writing
 from harvest import runs
-from harvest.api.resources import IF_MATCH, NamedViewSet, acting, described, writing
 from harvest.api.serializers import (
     InstrumentSerializer,
     ProbeSerializer,

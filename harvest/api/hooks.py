@@ -10,7 +10,7 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from harvest.api.resources import ConfiguredViewSet, described
+from access.api.resources import ConfiguredViewSet, described
 from harvest.hook_trials import NoSuchFilesError, try_hook
 from hooks.api.serializers import HookSerializer
 from hooks.decisions import Verdict

@@ -10,9 +10,9 @@ from rest_framework import serializers, viewsets
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from access.api.resources import acting, find, writing
 from access.audit import record
 from harvest import reports, runs, tasks
-from harvest.api.resources import acting, find, writing
 from harvest.api.serializers import CauseSerializer, RunErrorSerializer, RunFileSerializer, RunSerializer
 from harvest.models import HarvestRun, RunStatus, Status, Trigger
 from streamweave.lib.rest.errors import Conflict

@@ -7,10 +7,10 @@ from typing import Any
 
 from rest_framework import serializers
 
+from access.api.resources import writing
 from access.audit import record
 from access.models import User
 from harvest import runs, tasks
-from harvest.api.resources import writing
 from harvest.models import HarvestRun, HarvestSchedule, Trigger
 
 NOT_SENT = (

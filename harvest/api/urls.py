@@ -5,12 +5,12 @@ from __future__ import annotations
 from django.urls import URLPattern, URLResolver, path
 from django.views.generic import RedirectView
 
+from access.api.resources import ALL, ONE, ConfiguredViewSet
 from harvest.api import file_urls
 from harvest.api.compat import FlowRunView
 from harvest.api.equipment import InstrumentViewSet, ServiceAccountViewSet, StorageLocationViewSet
 from harvest.api.health import HealthView
 from harvest.api.hooks import HookViewSet
-from harvest.api.resources import ALL, ONE, ConfiguredViewSet
 from harvest.api.runs import RunViewSet
 from harvest.api.schedules import ScheduleViewSet
 

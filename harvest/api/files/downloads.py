@@ -19,6 +19,7 @@ from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from access.attempts import address_of
 from access.audit import record
 from harvest.api.files.lookup import FILE_ID, LoggedIn, acting, open_problems, visible_file
 from harvest.api.files.ranges import UnsatisfiableRangeError, span_of
@@ -144,4 +145,4 @@ def _dressed(response: HttpResponseBase, file: FileRecord, version: FileVersion,
 def _record(request: Request, file: FileRecord, version: FileVersion, span: range | None) -> None:
     part = None if span is None else f"{span.start}-{span.stop - 1}"
     detail = {"version": version.number, "range": part, "sha256": version.sha256}
-    record("file.downloaded", by=acting(request), on=file, detail=detail, ip=request.META.get("REMOTE_ADDR") or None)
+    record("file.downloaded", by=acting(request), on=file, detail=detail, ip=address_of(request._request))

@@ -154,8 +154,8 @@ class TransferDetail(APIView):
 
 
 def visible_transfers(user: Any) -> Any:
-    """What `user` may see, with what TransferSerializer tells of it. That is fetched for the rows of a page only: a join
-    would fetch it for all that are sorted."""
+    """What `user` may see, with what TransferSerializer tells of it. That is fetched for the rows of a page only; a
+    join would fetch it for all that are sorted."""
     return FileTransfer.objects.visible_to(user).prefetch_related("storage_location", "record__instrument")
 
 
