@@ -103,14 +103,14 @@ class GrantsAsked(models.QuerySet[Any]):
     def values_list(self, *fields: Any, **kwargs: Any) -> Any:
         if fields != ("obj_pk",):
             return super().values_list(*fields, **kwargs)
-        ids = super().filter(content_object__isnull=False).values_list(*fields, **kwargs)
-        whole = super().filter(instrument__isnull=False).order_by()
-        instruments = set(models.QuerySet.values_list(whole, "instrument_id", flat=True))
+        instruments = set(self.filter(instrument__isnull=False).values_list("instrument_id", flat=True))
+        on_files = self.filter(content_object__isnull=False).order_by()
+        ids = super(GrantsAsked, on_files).values_list(*fields, **kwargs)
         if not instruments:
             return ids
         file_model = self.model._meta.get_field("content_object").related_model
         files = file_model._base_manager.filter(instrument__in=instruments).order_by()
-        return ids.order_by().union(files.values_list("pk", flat=True), all=True)
+        return ids.union(files.values_list("pk", flat=True), all=True)
 
 
 class UserGrantsInForce(UserObjectPermissionManager.from_queryset(GrantsAsked)):  # type: ignore[misc]
