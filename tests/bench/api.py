@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import os
 import secrets
+import signal
 import statistics
 import sys
 import tempfile
@@ -26,6 +27,7 @@ LIST = ("first page of 1,000", "a page deep in (9,000 on)")
 
 
 def main() -> int:
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # so that PostgreSQL is stopped then, too
     files = int(sys.argv[1].replace(",", "").replace("_", "")) if len(sys.argv) > 1 else FILES
     with tempfile.TemporaryDirectory(prefix="streamweave-bench-") as name:
         folder = Path(name)
