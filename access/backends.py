@@ -18,6 +18,7 @@ from access.audit import record
 from access.models import User
 from access.policy import is_admin, may_log_in
 from access.sight import granted_codenames, is_file
+from streamweave.lib.logs import one_line
 
 
 class EmailBackend(BaseBackend):
@@ -36,7 +37,8 @@ class EmailBackend(BaseBackend):
     ) -> User | None:
         """The user with this address (as `username` or as `email`) and password, unless he may not log in.
 
-        With a request, failures count, and success is written to the audit log. Raises TooManyAttemptsError.
+        With a request, failures count, and both failure and success are written to the audit log. Raises
+        TooManyAttemptsError.
         """
         email = username or credentials.get(User.USERNAME_FIELD)
         if not email or password is None:
@@ -45,12 +47,15 @@ class EmailBackend(BaseBackend):
         user = User.objects.with_email(email).first()
         if user is None:
             User().set_password(password)  # takes as long as for a known address, so that time tells nothing
-            return None
-        if not (user.check_password(password) and may_log_in(user) and _is_verified_enough(user)):
-            return None
+        elif not (user.check_password(password) and may_log_in(user) and _is_verified_enough(user)):
+            user = None
         if attempt is not None:
-            attempt.forget()
-            record("user.logged_in", by=user, on=user, ip=attempts.address_of(request))
+            ip = attempts.address_of(request)
+            if user is None:
+                record("user.log_in_failed", by=None, detail={"email": one_line(email)[:254]}, ip=ip)
+            else:
+                attempt.forget()
+                record("user.logged_in", by=user, on=user, ip=ip)
         return user
 
     def get_user(self, user_id: Any) -> User | None:

@@ -189,7 +189,9 @@ class ProjectMemberSerializer(serializers.ModelSerializer[ProjectMembership]):
     project_id = serializers.UUIDField(read_only=True)
     member_type = serializers.ChoiceField(choices=["user", "group"], read_only=True)
     member_id = serializers.UUIDField(read_only=True, help_text="The user's id, or the group's.")
-    email = serializers.EmailField(source="user.email", default=None, read_only=True, help_text="Null for a group.")
+    email = serializers.EmailField(
+        source="user.email", default=None, read_only=True, allow_null=True, help_text="Null for a group."
+    )
 
     class Meta:
         model = ProjectMembership
