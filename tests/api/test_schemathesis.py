@@ -64,14 +64,14 @@ bounded = settings(
 
 @pytest.mark.parametrize("persona", ["admin"])
 @schema.parametrize()
-@settings(bounded, max_examples=10)
+@settings(bounded, max_examples=5)
 def test_an_administrator_is_answered_as_described(scene: Scene, persona: str, case: Any) -> None:
     ask(scene, persona, case)
 
 
 @pytest.mark.parametrize("persona", ["direct"])
 @schema.include(path_regex=FOR_USERS).parametrize()
-@settings(bounded, max_examples=10)
+@settings(bounded, max_examples=5)
 def test_a_user_is_answered_as_described(scene: Scene, persona: str, case: Any) -> None:
     ask(scene, persona, case)
 
