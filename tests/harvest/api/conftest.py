@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import kombu.pools
 import pytest
 from rest_framework.test import APIClient
 
@@ -41,6 +42,8 @@ def with_broker(monkeypatch: pytest.MonkeyPatch, url: str, options: dict[str, An
     """The Celery application of this process talks to another broker."""
 
     def forget_connections() -> None:
+        # kombu keeps its pools for each address, closed ones too.
+        kombu.pools.reset()
         celery_app._pool = None
         celery_app.amqp._producer_pool = None
 
@@ -51,7 +54,6 @@ def with_broker(monkeypatch: pytest.MonkeyPatch, url: str, options: dict[str, An
         try:
             yield
         finally:
-            celery_app.pool.force_close_all()
             forget_connections()
 
 
