@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Any
 
 from django.contrib.auth.password_validation import validate_password
@@ -11,7 +10,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from access.audit import record, record_change, snapshot
+from access.audit import record, record_change, record_changes, snapshot
 from access.models import User
 
 
@@ -87,27 +86,27 @@ def log_out_everywhere(user: User, *, ip: str | None = None) -> None:
         record("user.logged_out_everywhere", by=user, on=user, ip=ip)
 
 
-def delete_users(users: QuerySet[User], *, by: User | None = None) -> int:
+def delete_users(users: QuerySet[User], *, by: User | None = None, ip: str | None = None) -> int:
     """Marks users as deleted; they can be restored. Returns how many were not deleted before. Raises LockedOutError."""
-    return _shut_out("user.deleted", users.filter(deleted_at=None), by=by, deleted_at=timezone.now())
+    return _shut_out("user.deleted", users.filter(deleted_at=None), by=by, ip=ip, deleted_at=timezone.now())
 
 
-def restore_users(users: QuerySet[User], *, by: User | None = None) -> int:
-    return _change("user.restored", users.exclude(deleted_at=None), by=by, deleted_at=None)
+def restore_users(users: QuerySet[User], *, by: User | None = None, ip: str | None = None) -> int:
+    return _change("user.restored", users.exclude(deleted_at=None), by=by, ip=ip, deleted_at=None)
 
 
-def deactivate_users(users: QuerySet[User], *, by: User | None = None) -> int:
+def deactivate_users(users: QuerySet[User], *, by: User | None = None, ip: str | None = None) -> int:
     """Shuts users out until they are activated. Returns how many were active before. Raises LockedOutError."""
-    return _shut_out("user.deactivated", users.filter(is_active=True), by=by, is_active=False)
+    return _shut_out("user.deactivated", users.filter(is_active=True), by=by, ip=ip, is_active=False)
 
 
-def activate_users(users: QuerySet[User], *, by: User | None = None) -> int:
-    return _change("user.activated", users.filter(is_active=False), by=by, is_active=True)
+def activate_users(users: QuerySet[User], *, by: User | None = None, ip: str | None = None) -> int:
+    return _change("user.activated", users.filter(is_active=False), by=by, ip=ip, is_active=True)
 
 
-def _shut_out(action: str, users: QuerySet[User], *, by: User | None, **values: Any) -> int:
+def _shut_out(action: str, users: QuerySet[User], *, by: User | None, ip: str | None, **values: Any) -> int:
     with transaction.atomic():
-        changed = _change(action, users, by=by, **values)
+        changed = _change(action, users, by=by, ip=ip, **values)
         if changed:
             _check_who_is_left(by)
     return changed
@@ -120,11 +119,9 @@ def _check_who_is_left(by: User | None) -> None:
         raise LockedOutError("You would shut yourself out. Ask another administrator to do it.")
 
 
-def _change(action: str, users: QuerySet[User], *, by: User | None, **values: Any) -> int:
+def _change(action: str, users: QuerySet[User], *, by: User | None, ip: str | None, **values: Any) -> int:
     with transaction.atomic():
-        named: Collection[tuple[Any, str]] = list(users.order_by().values_list("pk", "email"))
-        if named:
-            User.objects.filter(pk__in=[pk for pk, _ in named]).update(**values)
-            listed = [{"user_id": str(pk), "email": email} for pk, email in named]
-            record(action, by=by, on=User, detail={"users": listed})
-    return len(named)
+        before = {user: snapshot(user) for user in users.order_by("pk").select_for_update()}
+        User.objects.filter(pk__in=[user.pk for user in before]).update(**values)
+        changes = [(user, was, {**was, **values}) for user, was in before.items()]
+        return record_changes(action, by=by, of=changes, ip=ip)

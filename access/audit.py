@@ -1,20 +1,19 @@
 """Writing the audit log.
 
-with transaction.atomic():
-    before = snapshot(instrument)
-    …
-    record_change("instrument.changed", by=user, on=instrument, before=before, after=snapshot(instrument))
+with changing("instrument.resumed", by=user, on=instrument):
+    instrument.resume()
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db import models
+from django.db import models, transaction
 
 from access.models import AuditEvent, User
 from streamweave.lib.secrets import MASK, EncryptedTextField, SecretError
@@ -57,20 +56,6 @@ def record(
     return event
 
 
-def record_each(
-    action: str,
-    *,
-    by: User | None,
-    on: Iterable[models.Model],
-    detail: Mapping[str, Any] | None = None,
-    ip: str | None = None,
-) -> int:
-    """An event for each of the objects, written together; returns how many."""
-    events = [_event(action, by=by, on=one, detail=detail, ip=ip) for one in on]
-    AuditEvent.objects.bulk_create(events, batch_size=500)
-    return len(events)
-
-
 def record_change(
     action: str,
     *,
@@ -85,16 +70,40 @@ def record_change(
     `before` is None for what was created, `after` for what is gone. The event's detail is `{"before": …, "after": …}`
     with the fields that differ. Returns None, and writes nothing, if both are given and none does.
     """
-    detail: dict[str, Any] = {"before": before and dict(before), "after": after and dict(after)}
-    if before is not None and after is not None:
-        names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
-        if not names:
-            return None
-        detail = {
-            "before": {name: before[name] for name in names if name in before},
-            "after": {name: after[name] for name in names if name in after},
-        }
-    return record(action, by=by, on=on, detail=detail, ip=ip)
+    detail = _difference(before, after)
+    return None if detail is None else record(action, by=by, on=on, detail=detail, ip=ip)
+
+
+def record_changes(
+    action: str,
+    *,
+    by: User | None,
+    of: Iterable[tuple[models.Model, Mapping[str, Any], Mapping[str, Any]]],
+    ip: str | None = None,
+) -> int:
+    """The same for many objects, as (object, before, after), whose events are written together; returns how many.
+
+    Beside what is different each event tells the object's name.
+    """
+    events = []
+    for one, before, after in of:
+        detail = _difference(before, after)
+        if detail is not None:
+            events.append(_event(action, by=by, on=one, detail={"name": str(one), **detail}, ip=ip))
+    AuditEvent.objects.bulk_create(events, batch_size=500)
+    return len(events)
+
+
+@contextmanager
+def changing(action: str, *, by: User | None, on: models.Model, ip: str | None = None) -> Iterator[None]:
+    """One transaction, at whose end an event tells what it has changed in `on`, and the object's name.
+
+    `on` must be as the database has it when it begins.
+    """
+    with transaction.atomic():
+        before = snapshot(on)
+        yield
+        record_changes(action, by=by, of=[(on, before, snapshot(on))], ip=ip)
 
 
 def snapshot(obj: models.Model, *, exclude: Collection[str] = ()) -> dict[str, Any]:
@@ -130,6 +139,18 @@ def masked(value: Any) -> Any:
         case list() | tuple() | set() | frozenset():
             return [masked(one) for one in value]
     return value
+
+
+def _difference(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The detail of a change; None if there is none."""
+    if before is None or after is None:
+        return {"before": before and dict(before), "after": after and dict(after)}
+    names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+    told = {
+        "before": {name: before[name] for name in names if name in before},
+        "after": {name: after[name] for name in names if name in after},
+    }
+    return told if names else None
 
 
 def _event(

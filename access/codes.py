@@ -43,9 +43,9 @@ def reset_code(user: User) -> str:
 
 
 def user_to_reset(code: str) -> User:
-    """Whose password may be set with this code. Raises BadCodeError."""
+    """Whose password may be set with this code, locked until the transaction ends. Raises BadCodeError."""
     user_id, _, token = code.partition(".")
-    user = _user(user_id)
+    user = _locked(user_id)
     if not _RESETS.check_token(user, token):
         raise BadCodeError
     return user
@@ -56,9 +56,9 @@ def verification_code(user: User) -> str:
 
 
 def user_to_verify(code: str) -> User:
-    """Whose address is confirmed by this code. Raises BadCodeError."""
+    """Whose address is confirmed by this code, locked until the transaction ends. Raises BadCodeError."""
     user_id, email = _unsigned(code, VERIFICATION, VERIFICATION_SECONDS)
-    user = _user(user_id)
+    user = _locked(user_id)
     if user.email != email or user.is_verified:
         raise BadCodeError
     return user
@@ -80,9 +80,10 @@ def _unsigned(code: str, salt: str, seconds: int) -> Any:
         raise BadCodeError from None
 
 
-def _user(user_id: str) -> User:
+def _locked(user_id: str) -> User:
+    """Locked, so that of two who show a code at the same moment the second finds it used."""
     try:
-        user = User.objects.filter(pk=uuid.UUID(user_id)).first()
+        user = User.objects.select_for_update().filter(pk=uuid.UUID(user_id)).first()
     except ValueError:
         user = None
     if user is None or not may_log_in(user):

@@ -22,6 +22,7 @@ from access import grantees, policy
 from access.audit import record
 from access.grantees import Grantee, GranteeType, Reference
 from access.models import FileGroupObjectPermission, FileUserObjectPermission, Source, User
+from streamweave.lib import bulk
 
 File = models.Model | uuid.UUID
 """A file record or its id."""
@@ -244,14 +245,13 @@ class _Wanted:
             for pk, covered, key, expires_at in rows.order_by().values_list("pk", column, holder, "expires_at")
         }
         missing = sorted(wanted.keys() - standing.keys())  # in one order everywhere, lest simultaneous batches deadlock
-        facts = {"granted_at": timezone.now(), "granted_by": self._by, "source": self._source}
-        model.rows.bulk_create(
-            [
-                model(permission=permission, **{column: pk, holder: key}, expires_at=wanted[pk, key][1], **facts)
-                for pk, key in missing
-            ],
-            ignore_conflicts=True,
-        )
+        facts = {"granted_at": timezone.now(), "granted_by_id": self._by and self._by.pk, "source": self._source}
+        told = {
+            column: [pk for pk, _ in missing],
+            holder: [key for _, key in missing],
+            "expires_at": [wanted[pair][1] for pair in missing],
+        }
+        bulk.insert(model, told, ignore_conflicts=True, permission_id=permission.pk, **facts)
         ending = (
             []
             if self._source == Source.HOOK

@@ -12,7 +12,7 @@ from django.utils import timezone
 from access.grantees import GranteeType
 from access.grants import Grant, InstrumentGrant, grants_on, grants_on_instruments
 from access.models import GroupMembership, ProjectMembership, Source, User
-from access.models.people import IN_FORCE
+from access.models.users import IN_FORCE
 from access.sight import file_model
 
 

@@ -6,7 +6,7 @@ from django.db import models, transaction
 from django.utils import timezone
 
 from access import policy
-from access.audit import record, record_change, snapshot
+from access.audit import changing, record
 from access.models import InstrumentRequest, User
 
 
@@ -32,12 +32,16 @@ def ask(*, user: User, name: str, location: str | None = None, justification: st
 
 
 def answer(request: InstrumentRequest, *, by: User, status: str, answer: str | None = None) -> InstrumentRequest:
-    """Approves or rejects it. Of two administrators who answer at once one does: raises AnsweredAlreadyError."""
-    before = snapshot(request)
+    """Approves or rejects it; returns it as it is then, to be read by who has asked.
+
+    Of two administrators who answer at once one does: raises AnsweredAlreadyError.
+    """
     with transaction.atomic():
-        pending = InstrumentRequest.objects.filter(pk=request.pk, status=InstrumentRequest.Status.PENDING)
-        if not pending.update(status=status, answer=answer, answered_by=by, answered_at=timezone.now()):
+        held = InstrumentRequest.objects.select_related("user").select_for_update(of=("self",)).get(pk=request.pk)
+        if held.status != InstrumentRequest.Status.PENDING:
             raise AnsweredAlreadyError
-        request.refresh_from_db()
-        record_change("instrumentrequest.answered", by=by, on=request, before=before, after=snapshot(request))
-    return request
+        with changing("instrumentrequest.answered", by=by, on=held):
+            held.status, held.answer = status, answer or None
+            held.answered_by, held.answered_at = by, timezone.now()
+            held.save()
+    return held

@@ -13,7 +13,7 @@ from django.db import IntegrityError, transaction
 
 from access import codes
 from access.accounts import check_password
-from access.audit import record
+from access.audit import changing, record
 from access.codes import BadCodeError
 from access.models import User
 
@@ -64,22 +64,22 @@ def reset_password(code: str, password: str, *, ip: str | None = None) -> User:
 
     Raises BadCodeError, or ValidationError with the field.
     """
-    user = codes.user_to_reset(code)
-    check_password(password, user)
-    user.set_password(password)
     with transaction.atomic():
-        user.save()
-        record("user.password_reset", by=user, on=user, ip=ip)
+        user = codes.user_to_reset(code)
+        check_password(password, user)
+        with changing("user.password_reset", by=user, on=user, ip=ip):
+            user.set_password(password)
+            user.save(update_fields=["password"])
     return user
 
 
 def verify(code: str, *, ip: str | None = None) -> User:
     """Confirms the address to which the code was sent. Raises BadCodeError."""
-    user = codes.user_to_verify(code)
-    user.is_verified = True
     with transaction.atomic():
-        user.save(update_fields=["is_verified"])
-        record("user.verified", by=user, on=user, detail={"email": user.email}, ip=ip)
+        user = codes.user_to_verify(code)
+        with changing("user.verified", by=user, on=user, ip=ip):
+            user.is_verified = True
+            user.save(update_fields=["is_verified"])
     return user
 
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 import random
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 from django.conf import settings
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models import F
 from django.utils import timezone
 
@@ -25,6 +26,7 @@ from streamweave.lib.logs import one_line
 
 RELEASED: dict[str, Any] = {"lease_token": None, "lease_expires_at": None, "lease_holder": None, "lease_size": None}
 
+WRITE_ATTEMPTS = 3
 FIRST_RETRY_SECONDS = 5
 LOCKED_RETRY_SECONDS = 60
 GIVE_UP_AT_ONCE = frozenset({Fault.FULL, Fault.READ_ONLY, Fault.NOT_MOUNTED})
@@ -44,7 +46,14 @@ class Batch:
         self.run = run
         self.token = token
         self.transfers = transfers
+        self._held = {transfer.pk: transfer.state for transfer in transfers}
+        """The state of each as the database has it."""
+        self._unwritten: set[str] = set()
         self._renewed_at = time.monotonic()
+        self._held_until = self._renewed_at + settings.LEASE_SECONDS
+
+    def __contains__(self, transfer: FileTransfer) -> bool:
+        return transfer.pk in self._held
 
     def in_state(self, state: State) -> list[FileTransfer]:
         return [transfer for transfer in self.transfers if transfer.state == state]
@@ -58,57 +67,83 @@ class Batch:
         """
         shutdown.check()
         if time.monotonic() - self._renewed_at >= settings.LEASE_SECONDS / 3:
-            self.hold_for(settings.LEASE_SECONDS)
+            self._renew(settings.LEASE_SECONDS)
 
     def hold_for(self, seconds: float) -> None:
-        """Renew the lease for a step that cannot report on its way. Raises LeaseLostError."""
-        expires_at = timezone.now() + timedelta(seconds=max(seconds, settings.LEASE_SECONDS))
-        if self._mine().update(lease_expires_at=expires_at) < len(self.transfers):
-            raise LeaseLostError
-        self._renewed_at = time.monotonic()
+        """See that the lease lasts for a step of that long that cannot report on its way. Raises LeaseLostError."""
+        if time.monotonic() + seconds + settings.LEASE_SECONDS / 3 > self._held_until:
+            self._renew(seconds + settings.LEASE_SECONDS)
 
     def confirm(self) -> None:
         """Return only if the lease is ours still, and renewed. Raises LeaseLostError."""
-        self.hold_for(settings.LEASE_SECONDS)
+        self._renew(settings.LEASE_SECONDS)
+
+    def _renew(self, seconds: float) -> None:
+        if self._mine().update(lease_expires_at=self._renewed(seconds)) < len(self.transfers):
+            raise LeaseLostError
+
+    def _renewed(self, seconds: float) -> datetime:
+        self._renewed_at = time.monotonic()
+        self._held_until = self._renewed_at + seconds
+        return timezone.now() + timedelta(seconds=seconds)
 
     def release(self) -> None:
         """Give back what is still held, as it stands."""
-        self._mine().update(**RELEASED)
-        self.transfers = []
+        self._let_go(self.transfers, [])
 
     def _mine(self) -> Any:
         return FileTransfer.objects.filter(lease_token=self.token)
 
     # ------------------------------------------------------------------------------------------------ moving on
 
-    def move(self, transfers: Sequence[FileTransfer], state: State, *fields: str) -> None:
-        """Move `transfers` to `state`, writing also `fields` as they stand on the objects, in one update.
-
-        Raises LeaseLostError; nothing is written then.
-        """
-        if not transfers:
-            return
-        before = [transfer.state for transfer in transfers]
+    def step(self, transfers: Iterable[FileTransfer], state: State, *fields: str) -> None:
+        """Move `transfers` to `state` on the objects. That and `fields` are written with the batch's next write: a
+        stage that can be done again need not be written down by itself."""
         _step(transfers, state)
-        try:
-            with transaction.atomic():
-                self._write(transfers, ["state", *fields])
-        except BaseException:
-            # The objects must not tell more than the database.
-            for transfer, old in zip(transfers, before, strict=True):
-                transfer.state = old
-            raise
+        self._unwritten |= {"state", *fields}
 
-    def _write(self, transfers: Sequence[FileTransfer], fields: Iterable[str]) -> None:
-        """Write `fields` as they stand on the objects in one statement; a plain update where they are alike in all."""
-        fields = list(dict.fromkeys(fields))
-        first = {field: getattr(transfers[0], field) for field in fields}
-        if all(getattr(transfer, field) == value for transfer in transfers for field, value in first.items()):
-            written = self._mine().filter(pk__in=[transfer.pk for transfer in transfers]).update(**first)
-        else:
-            written = bulk.write(transfers, fields, where={"lease_token": self.token})
-        if written < len(transfers):
-            raise LeaseLostError
+    def write(self, *, hold_for: float = 0, mend: Callable[[], None] | None = None) -> None:
+        """Write down what was stepped and, with the same statement, renew the lease for a step of `hold_for` seconds.
+
+        `mend` is called where a constraint refuses that, and it is tried again. Raises LeaseLostError; nothing is
+        written then.
+        """
+        if self.transfers and self._unwritten:
+            expires_at = self._renewed(settings.LEASE_SECONDS + hold_for)
+            for transfer in self.transfers:
+                transfer.lease_expires_at = expires_at
+            self._write(self.transfers, ["lease_expires_at"], mend=mend)
+        self._unwritten = set()
+
+    def _write(
+        self,
+        transfers: Sequence[FileTransfer],
+        fields: Iterable[str],
+        *,
+        mend: Callable[[], None] | None = None,
+        counted: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
+        """Write `fields`, and what is not written yet, as they stand on the objects, in one statement, and count: all
+        or nothing. After a failure the objects tell no other states than the database."""
+        fields = list(dict.fromkeys([*fields, *sorted(self._unwritten)]))
+        try:
+            for attempts_left in reversed(range(WRITE_ATTEMPTS)):
+                try:
+                    with transaction.atomic():
+                        self.count(**counted)
+                        if bulk.write(transfers, fields, where={"lease_token": self.token}) < len(transfers):
+                            raise LeaseLostError
+                    break
+                except IntegrityError:
+                    if mend is None or not attempts_left:
+                        raise
+                    mend()
+        except BaseException:
+            for transfer in self.transfers:
+                transfer.state = self._held[transfer.pk]
+            self._unwritten = set()
+            raise
+        self._held |= {transfer.pk: transfer.state for transfer in transfers}
 
     def end(self, transfers: Sequence[FileTransfer], state: State, reason: str | None = None) -> None:
         """Bring `transfers` to an end and let them go; `reason` overrides the one on the objects."""
@@ -116,7 +151,7 @@ class Batch:
         for transfer in transfers:
             transfer.reason = reason if reason is not None else transfer.reason
             self._forget(transfer)
-        self._stop(transfers, ["state", "reason", *FORGET_ERROR], files_skipped=len(transfers))
+        self._let_go(transfers, ["state", "reason", *FORGET_ERROR], files_skipped=len(transfers))
 
     def vanish(self, transfers: Sequence[FileTransfer]) -> None:
         """They are gone from the instrument, and no copy had been made."""
@@ -138,23 +173,23 @@ class Batch:
         with transaction.atomic():
             FileVersion.objects.filter(pk=transfer.version_id, frozen_at=None).update(**seen, **identity)
             FileRecord.objects.filter(pk=transfer.record_id, version_number=transfer.version.number).update(**seen)
-            self.wait([transfer], reason, until, "looks", "unchanged_since", state=State.ACCEPTED)
+            _step([transfer], State.ACCEPTED)
+            self.wait([(transfer, reason, until)], "looks", "unchanged_since")
 
     def finish(self, transfers: Sequence[FileTransfer]) -> None:
         """They have come to the end of the way: let them go."""
         _step(transfers, State.AVAILABLE)
         for transfer in transfers:
             self._forget(transfer)
-        self._stop(transfers, ["state", *FORGET_ERROR])
+        self._let_go(transfers, ["state", *FORGET_ERROR])
 
-    def wait(
-        self, transfers: Sequence[FileTransfer], reason: str, until: datetime, *fields: str, state: State | None = None
-    ) -> None:
-        """Let `transfers` go until then; they wait for something that is not ours to hurry."""
-        _step(transfers, state)
-        for transfer in transfers:
+    def wait(self, waits: Sequence[tuple[FileTransfer, str, datetime]], *fields: str) -> None:
+        """Let transfers go, each with the reason why it waits and until when: for something that is not ours to
+        hurry."""
+        for transfer, reason, until in waits:
             transfer.waiting_reason, transfer.next_attempt_at = reason, until
-        self._stop(transfers, ["state", "waiting_reason", "next_attempt_at", *fields])
+        waiting = [transfer for transfer, _, _ in waits]
+        self._let_go(waiting, ["state", "waiting_reason", "next_attempt_at", *fields])
 
     def fail(
         self,
@@ -167,10 +202,22 @@ class Batch:
         state: State | None = None,
     ) -> None:
         """Record what went wrong and let `transfers` go: to the next attempt, or given up."""
+        self.fail_each([(transfer, code, message) for transfer in transfers], phase, permanent=permanent, state=state)
+
+    def fail_each(
+        self,
+        failures: Sequence[tuple[FileTransfer, str, str]],
+        phase: str,
+        *,
+        permanent: bool = False,
+        state: State | None = None,
+    ) -> None:
+        """The same for transfers that each have a code and a message of their own."""
         now = timezone.now()
         given_up = 0
-        _step(transfers, state)
-        for transfer in transfers:
+        failed = [transfer for transfer, _, _ in failures]
+        _step(failed, state)
+        for transfer, code, message in failures:
             transfer.attempts += 1
             transfer.error_phase, transfer.error_code, transfer.error_message = phase, code, one_line(message)
             transfer.waiting_reason = None
@@ -178,24 +225,32 @@ class Batch:
             transfer.next_attempt_at = None if transfer.given_up else now + retry_delay(transfer.attempts)
             given_up += transfer.given_up and transfer.state not in STORED
         fields = ["state", "attempts", "error_phase", "error_code", "error_message", "waiting_reason", "given_up"]
-        self._stop(transfers, [*fields, "next_attempt_at"], files_failed=given_up)
+        self._let_go(failed, [*fields, "next_attempt_at"], files_failed=given_up)
 
-    def fail_by(
-        self, transfers: Sequence[FileTransfer], phase: str, error: StorageError, *, state: State | None = None
-    ) -> None:
-        """What a storage could not do, told apart: locked files wait, full disks give up, the rest is tried again."""
-        if error.fault is Fault.LOCKED and phase == "source":
-            until = timezone.now() + timedelta(seconds=LOCKED_RETRY_SECONDS)
-            self.wait(transfers, f"Locked by the instrument: {error}", until, state=state)
-            return
-        permanent = error.permanent or error.fault in GIVE_UP_AT_ONCE
-        self.fail(transfers, phase, error.fault.value, str(error), permanent=permanent, state=state)
+    def fail_by(self, transfers: Sequence[FileTransfer], phase: str, error: StorageError) -> None:
+        """What a storage could not do for `transfers`; where all of it is concerned, the run's others share the fate of
+        these."""
+        self.fail_by_each([(transfer, error) for transfer in transfers], phase)
         if error.whole_storage and transfers:
-            self._spare_the_others(transfers, phase, error, permanent=permanent)
+            self._spare_the_others(transfers, phase, error)
 
-    def _spare_the_others(
-        self, failed: Sequence[FileTransfer], phase: str, error: StorageError, *, permanent: bool
-    ) -> None:
+    def fail_by_each(self, failures: Sequence[tuple[FileTransfer, StorageError]], phase: str) -> None:
+        """What a storage could not do, told apart: what the instrument has locked waits, full disks give up, the rest
+        is tried again."""
+        until = timezone.now() + timedelta(seconds=LOCKED_RETRY_SECONDS)
+        locked: list[tuple[FileTransfer, str, datetime]] = []
+        hopeless: list[tuple[FileTransfer, str, str]] = []
+        again: list[tuple[FileTransfer, str, str]] = []
+        for transfer, error in failures:
+            if error.fault is Fault.LOCKED and phase == "source":
+                locked.append((transfer, f"Locked by the instrument: {error}", until))
+            else:
+                (hopeless if _is_hopeless(error) else again).append((transfer, error.fault.value, str(error)))
+        self.wait(locked)
+        self.fail_each(hopeless, phase, permanent=True)
+        self.fail_each(again, phase)
+
+    def _spare_the_others(self, failed: Sequence[FileTransfer], phase: str, error: StorageError) -> None:
         """What the whole source or destination cannot do, it need not be asked again for each batch of the run: the
         run's other files share the fate of these, in a few queries."""
         now = timezone.now()
@@ -208,7 +263,7 @@ class Batch:
             "error_message": one_line(str(error)),
             "waiting_reason": None,
         }
-        last = others if permanent else others.filter(attempts__gte=settings.MAX_ATTEMPTS - 1)
+        last = others if _is_hopeless(error) else others.filter(attempts__gte=settings.MAX_ATTEMPTS - 1)
         with transaction.atomic():
             self.count(files_failed=last.update(**told, attempts=F("attempts") + 1, given_up=True))
             again_at = now + retry_delay(failed[0].attempts)
@@ -221,16 +276,17 @@ class Batch:
         for field, value in FORGET_ERROR.items():
             setattr(transfer, field, value)
 
-    def _stop(self, transfers: Sequence[FileTransfer], fields: Iterable[str], **counted: int) -> None:
-        """Write `fields`, count, release the lease of `transfers` and drop them from the batch."""
+    def _let_go(self, transfers: Sequence[FileTransfer], fields: Iterable[str], **counted: int) -> None:
+        """Write `fields`, count, release the lease of `transfers` and drop them from the batch: all or nothing."""
         if not transfers:
             return
-        stopped = {transfer.pk for transfer in transfers}
-        with transaction.atomic():
-            self._write(transfers, fields)
-            self._mine().filter(pk__in=stopped).update(**RELEASED)
-            self.count(**counted)
-        self.transfers = [transfer for transfer in self.transfers if transfer.pk not in stopped]
+        for transfer in transfers:
+            for field, value in RELEASED.items():
+                setattr(transfer, field, value)
+        self._write(transfers, [*fields, *RELEASED], counted=counted)
+        for transfer in transfers:
+            del self._held[transfer.pk]
+        self.transfers = [transfer for transfer in self.transfers if transfer.pk in self._held]
 
     def count(self, **counted: int) -> None:
         """Add to the counters of the run."""
@@ -239,6 +295,11 @@ class Batch:
             HarvestRun.objects.filter(pk=self.run.pk).update(
                 **{field: F(field) + number for field, number in counted.items()}
             )
+
+
+def _is_hopeless(error: StorageError) -> bool:
+    """Whether trying again within the run is of no use."""
+    return error.permanent or error.fault in GIVE_UP_AT_ONCE
 
 
 def _step(transfers: Iterable[FileTransfer], state: State | None) -> None:

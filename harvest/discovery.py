@@ -2,111 +2,81 @@
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Callable, Generator, Sequence
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
+from typing import Any
 from uuid import UUID
 
 from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
+from harvest.comparison import Change, Course, Known, compare, course, known, unsettled
 from harvest.models import (
     BEFORE_A_COPY,
     FORGET_ERROR,
     START_ANEW,
-    STORED,
-    UNFINISHED,
     FileRecord,
     FileTransfer,
     FileVersion,
     HarvestRun,
     Instrument,
-    ReplacedFile,
     RunError,
     State,
     StorageLocation,
+    mint_arks,
     path_key,
 )
 from harvest.storage.base import Entry, Storage, Unreadable
 from streamweave.lib import bulk
+from streamweave.lib.ids import ordered
 from streamweave.lib.logs import one_line
 
-CHUNK_FILES = 1000
+CHUNK_FILES = 2000
 MAX_RUN_ERRORS = 10_000
 """How many unreadable names a run writes down one by one; all are counted."""
+PROGRESS_SECONDS = 2.0
+SERVED_ELSEWHERE = "Another schedule brings this version to the same storage."
 
-
-class Change(enum.Enum):
-    NONE = "the same as its newest version"
-    NEW = "not known yet"
-    UNSETTLED = "its newest version has no verified copy yet and is taken as it is now"
-    CHANGED = "a new version"
-    REPLACED = "another file under the same name"
-
-
-def compare(entry: Entry, version: FileVersion | None, run: HarvestRun) -> Change:
-    """What a listing says of a file, beside the newest version that we know."""
-    if version is None:
-        return Change.NEW
-    same = (entry.size_bytes, entry.modified_at) == (version.size_bytes, version.source_mtime)
-    if version.frozen_at is None:
-        return Change.NONE if same and entry.file_id == version.source_file_id else Change.UNSETTLED
-    if same:
-        return Change.NONE
-    offset = timedelta(seconds=run.clock_offset_seconds or 0)
-    replaced = is_replacement(entry, version, version.frozen_at + offset)
-    if replaced and run.instrument.replaced_file == ReplacedFile.NEW_RECORD:
-        return Change.REPLACED
-    return Change.CHANGED
-
-
-def is_replacement(entry: Entry, version: FileVersion, copied_at: datetime) -> bool:
-    """Whether other content lies in another file, not in the same one written further.
-
-    Another file id says so. File systems use ids again, so a time of creation after `copied_at` (by the share's clock),
-    when a copy of the version was there already, says so too. Where a server keeps no such time it tells the last
-    access instead, which then was ours, before the copy was there.
-    """
-    if None not in (entry.file_id, version.source_file_id) and entry.file_id != version.source_file_id:
-        return True
-    return entry.created_at is not None and entry.created_at > copied_at
-
-
-@dataclass
-class Known:
-    """What the database knows of the paths of one chunk, by path key or record."""
-
-    versions: dict[UUID, FileVersion]
-    transfers: dict[UUID, FileTransfer]
-    elsewhere: set[UUID]
-    """Versions that another schedule or a redirect has brought or brings to this run's storage."""
+Version = tuple[UUID, UUID]
+"""The keys of a record and of one of its versions."""
 
 
 def discover(run: HarvestRun, source: Storage, keep: Callable[[], None]) -> None:
     """Walk the share and write down, for the run's storage, what is new, changed or to be looked at again.
 
-    `keep` is called as steps advance and may raise to stop the walk. May be repeated after a crash: what was written
-    is found as known. Raises StorageError where the whole share is concerned.
+    Where nothing is, nothing is written but how many files were seen, now and then. What is found can be taken on by
+    other workers while the walk goes on. `keep` is called as steps advance and may raise to stop the walk. May be
+    repeated after a crash: what was written is found as known. Raises StorageError where the whole share is concerned.
     """
     found = source.walk(advanced=keep)
+    written_at = time.monotonic()
     while chunk := list(islice(found, CHUNK_FILES)):
         keep()
-        unreadable = [item for item in chunk if isinstance(item, Unreadable)]
+        _note_unreadable(run, [item for item in chunk if isinstance(item, Unreadable)])
         entries = {path_key(item.path): item for item in chunk if isinstance(item, Entry)}
-        _note_unreadable(run, unreadable)
-        with transaction.atomic():
-            # One discovery at a time writes for an instrument, so that nothing is discovered twice.
-            Instrument.objects.select_for_update().only("pk").get(pk=run.instrument_id)
-            discovered, skipped = _take_in(run, entries)
-            HarvestRun.objects.filter(pk=run.pk).update(
-                files_seen=F("files_seen") + len(entries),
-                files_discovered=F("files_discovered") + discovered,
-                files_skipped=F("files_skipped") + skipped,
-            )
+        run.files_seen += len(entries)
+        if concerned := unsettled(run, entries):
+            _write_down(run, concerned)
+        if time.monotonic() - written_at >= PROGRESS_SECONDS:
+            written_at = time.monotonic()
+            HarvestRun.objects.filter(pk=run.pk).update(files_seen=run.files_seen)
+    HarvestRun.objects.filter(pk=run.pk).update(files_seen=run.files_seen)
     _look_again_at_older_versions(run)
+
+
+def _write_down(run: HarvestRun, entries: Mapping[UUID, Entry]) -> None:
+    with transaction.atomic():
+        # One discovery at a time writes for an instrument, so that nothing is discovered twice.
+        Instrument.objects.select_for_update().only("pk").get(pk=run.instrument_id)
+        discovered, skipped = _take_in(run, entries)
+        if discovered:
+            HarvestRun.objects.filter(pk=run.pk).update(
+                files_discovered=F("files_discovered") + discovered, files_skipped=F("files_skipped") + skipped
+            )
 
 
 def _look_again_at_older_versions(run: HarvestRun) -> None:
@@ -124,7 +94,8 @@ def _look_again_at_older_versions(run: HarvestRun) -> None:
     )
     copied = given_up.filter(version__frozen_at__isnull=False).values("pk")
     count = FileTransfer.objects.filter(pk__in=copied).unleased(timezone.now()).update(**START_ANEW, run=run)
-    HarvestRun.objects.filter(pk=run.pk).update(files_discovered=F("files_discovered") + count)
+    if count:
+        HarvestRun.objects.filter(pk=run.pk).update(files_discovered=F("files_discovered") + count)
 
 
 def _note_unreadable(run: HarvestRun, unreadable: Sequence[Unreadable]) -> None:
@@ -139,128 +110,113 @@ def _note_unreadable(run: HarvestRun, unreadable: Sequence[Unreadable]) -> None:
     HarvestRun.objects.filter(pk=run.pk).update(walk_errors=run.walk_errors)
 
 
-def _take_in(run: HarvestRun, entries: dict[UUID, Entry]) -> tuple[int, int]:
+def _take_in(run: HarvestRun, entries: Mapping[UUID, Entry]) -> tuple[int, int]:
     """Compare one chunk with what is known and write the difference. Returns how many files the run takes on, and how
     many of these are skipped already, because their storage gets them another way."""
-    known = _known(run, entries)
+    there = known(run, entries)
     changes: dict[Change, list[UUID]] = {change: [] for change in Change}
     for key, entry in entries.items():
-        changes[compare(entry, known.versions.get(key), run)].append(key)
+        changes[compare(entry, there.versions.get(key), run)].append(key)
 
-    versions = _new_records(run, entries, changes[Change.NEW], {})
-    versions += _replaced(run, entries, changes[Change.REPLACED], known)
-    versions += _new_versions(entries, changes[Change.CHANGED], known)
-    settled_anew = _take_as_it_is_now(entries, changes[Change.UNSETTLED], known)
+    taken_on = _new_records(run, entries, changes[Change.NEW], {})
+    taken_on += _replaced(run, entries, changes[Change.REPLACED], there)
+    taken_on += _new_versions(entries, changes[Change.CHANGED], there)
+    _take_as_it_is_now(entries, changes[Change.UNSETTLED], there)
 
-    again, adopted, stored = [], [], []
-    for key in [*changes[Change.NONE], *changes[Change.UNSETTLED]]:
-        version = known.versions[key]
-        transfer = known.transfers.get(version.pk)
-        if transfer is None:
-            versions.append(version)
-        elif transfer.is_leased or (transfer.state == State.SKIPPED and version.pk in known.elsewhere):
-            continue
-        elif transfer.state in STORED:
-            if transfer.state != State.AVAILABLE:
-                stored.append(transfer)
-        elif key in settled_anew or transfer.given_up or transfer.state in (State.SKIPPED, State.VANISHED):
-            again.append(transfer)
-        elif transfer.state in UNFINISHED and transfer.run_id != run.pk:
-            adopted.append(transfer)
+    courses: dict[Course, list[FileTransfer]] = {course: [] for course in Course}
+    for change in (Change.NONE, Change.UNSETTLED):
+        for key in changes[change]:
+            version = there.versions[key]
+            transfer, elsewhere = there.transfers.get(version.pk), version.pk in there.elsewhere
+            if transfer is None:
+                taken_on.append((version.record_id, version.pk))
+            else:
+                changed = change is Change.UNSETTLED
+                courses[course(run, transfer, elsewhere=elsewhere, changed=changed)].append(transfer)
+    again, adopted, asked = courses[Course.LOOK_AGAIN], courses[Course.ADOPT], courses[Course.ASK_HOOKS_AGAIN]
     _look_again(run, again)
-    FileTransfer.objects.filter(pk__in=[transfer.pk for transfer in adopted]).update(run=run)
-    # Their copies are verified; only the hooks after it have failed, and are asked again.
-    FileTransfer.objects.filter(pk__in=[transfer.pk for transfer in stored]).update(**FORGET_ERROR, run=run)
-    _new_transfers(run, versions, known)
-    skipped = sum(version.pk in known.elsewhere for version in versions)
-    return len(versions) + len(again) + len(adopted) + len(stored), skipped
+    _rows(adopted).update(run=run)
+    _rows(asked).update(**FORGET_ERROR, run=run)
+    _new_transfers(run, taken_on, there)
+    skipped = sum(version in there.elsewhere for _, version in taken_on)
+    return len(taken_on) + len(again) + len(adopted) + len(asked), skipped
 
 
-def _known(run: HarvestRun, entries: dict[UUID, Entry]) -> Known:
-    newest = FileVersion.objects.filter(
-        record__instrument=run.instrument_id,
-        record__source_path_key__in=entries,
-        record__is_current=True,
-        number=F("record__version_number"),
-    ).select_related("record")
-    versions = {version.record.source_path_key: version for version in newest}
-    ids = [version.pk for version in versions.values()]
-    transfers = FileTransfer.objects.filter(version__in=ids)
-    mine = transfers.filter(scheduled_storage=run.storage_location_id)
-    elsewhere = transfers.filter(storage_location=run.storage_location_id).exclude(
-        scheduled_storage=run.storage_location_id
-    )
-    return Known(
-        versions,
-        {transfer.version_id: transfer for transfer in mine},
-        set(elsewhere.exclude(state=State.SKIPPED).values_list("version_id", flat=True)),
-    )
+def _rows(transfers: Sequence[FileTransfer]) -> Any:
+    return FileTransfer.objects.filter(pk__in=[transfer.pk for transfer in transfers])
 
 
 def _new_records(
-    run: HarvestRun, entries: dict[UUID, Entry], keys: Sequence[UUID], generations: dict[UUID, int]
-) -> list[FileVersion]:
+    run: HarvestRun, entries: Mapping[UUID, Entry], keys: Sequence[UUID], generations: Mapping[UUID, int]
+) -> list[Version]:
     """Records and first versions for `keys`. One time of discovery for all would leave the order of the newest to
     chance, so they are a microsecond apart, in the order of the walk."""
-    records, versions = [], []
     now = timezone.now()
-    for number, key in enumerate(keys):
-        entry = entries[key]
-        record = FileRecord(
-            instrument_id=run.instrument_id,
-            source_path=entry.path,
-            source_path_key=key,
-            generation=generations.get(key, 1),
-            filename=entry.path.rpartition("/")[2],
-            size_bytes=entry.size_bytes,
-            source_mtime=entry.modified_at,
-            first_discovered_at=now + number * timedelta(microseconds=1),
-        )
-        records.append(record)
-        versions.append(_version(record, 1, entry))
-    FileRecord.objects.bulk_create(records)
-    FileVersion.objects.bulk_create(versions)
-    return versions
+    records = ordered(len(keys), now)
+    found = [entries[key] for key in keys]
+    bulk.insert(
+        FileRecord,
+        {
+            "id": records,
+            "persistent_id": mint_arks(len(keys)),
+            "source_path": [entry.path for entry in found],
+            "source_path_key": keys,
+            "generation": [generations.get(key, 1) for key in keys],
+            "filename": [entry.path.rpartition("/")[2] for entry in found],
+            "size_bytes": [entry.size_bytes for entry in found],
+            "source_mtime": [entry.modified_at for entry in found],
+            "first_discovered_at": _apart(now, len(keys)),
+        },
+        instrument_id=run.instrument_id,
+        created_at=now,
+    )
+    return _versions(records, [1] * len(keys), found)
 
 
-def _replaced(run: HarvestRun, entries: dict[UUID, Entry], keys: Sequence[UUID], known: Known) -> list[FileVersion]:
+def _replaced(run: HarvestRun, entries: Mapping[UUID, Entry], keys: Sequence[UUID], there: Known) -> list[Version]:
     """New generations: the old records stay, with their grants and bytes, and are no longer current."""
-    old = [known.versions[key].record for key in keys]
+    old = [there.versions[key].record for key in keys]
     FileRecord.objects.filter(pk__in=[record.pk for record in old]).update(is_current=False)
     generations = {record.source_path_key: record.generation + 1 for record in old}
     return _new_records(run, entries, keys, generations)
 
 
-def _new_versions(entries: dict[UUID, Entry], keys: Sequence[UUID], known: Known) -> list[FileVersion]:
-    records, versions = [], []
-    for key in keys:
-        entry, record = entries[key], known.versions[key].record
+def _new_versions(entries: Mapping[UUID, Entry], keys: Sequence[UUID], there: Known) -> list[Version]:
+    records = [there.versions[key].record for key in keys]
+    found = [entries[key] for key in keys]
+    for entry, record in zip(found, records, strict=True):
         record.version_number += 1
         record.size_bytes, record.source_mtime = entry.size_bytes, entry.modified_at
         record.xxhash = record.sha256 = None
-        records.append(record)
-        versions.append(_version(record, record.version_number, entry))
     bulk.write(records, ["version_number", "size_bytes", "source_mtime", "xxhash", "sha256"])
-    FileVersion.objects.bulk_create(versions)
-    return versions
+    return _versions([record.pk for record in records], [record.version_number for record in records], found)
 
 
-def _version(record: FileRecord, number: int, entry: Entry) -> FileVersion:
-    return FileVersion(
-        record=record,
-        number=number,
-        size_bytes=entry.size_bytes,
-        source_mtime=entry.modified_at,
-        source_file_id=entry.file_id,
-        source_created_at=entry.created_at,
+def _versions(records: Sequence[UUID], numbers: Sequence[int], found: Sequence[Entry]) -> list[Version]:
+    """A version for each of `records`, as the listing tells of it."""
+    now = timezone.now()
+    versions = ordered(len(records), now)
+    bulk.insert(
+        FileVersion,
+        {
+            "id": versions,
+            "record_id": records,
+            "number": numbers,
+            "size_bytes": [entry.size_bytes for entry in found],
+            "source_mtime": [entry.modified_at for entry in found],
+            "source_file_id": [entry.file_id for entry in found],
+            "source_created_at": [entry.created_at for entry in found],
+        },
+        created_at=now,
     )
+    return list(zip(records, versions, strict=True))
 
 
-def _take_as_it_is_now(entries: dict[UUID, Entry], keys: Sequence[UUID], known: Known) -> set[UUID]:
+def _take_as_it_is_now(entries: Mapping[UUID, Entry], keys: Sequence[UUID], there: Known) -> None:
     """Versions without a verified copy become what the file is now; a copy under way will notice by itself."""
     versions, records = [], []
     for key in keys:
-        entry, version = entries[key], known.versions[key]
+        entry, version = entries[key], there.versions[key]
         version.size_bytes, version.source_mtime = entry.size_bytes, entry.modified_at
         version.source_file_id, version.source_created_at = entry.file_id, entry.created_at
         version.record.size_bytes, version.record.source_mtime = entry.size_bytes, entry.modified_at
@@ -269,7 +225,6 @@ def _take_as_it_is_now(entries: dict[UUID, Entry], keys: Sequence[UUID], known: 
     fields = ["size_bytes", "source_mtime"]
     bulk.write(versions, [*fields, "source_file_id", "source_created_at"], where={"frozen_at": None})
     bulk.write(records, fields)
-    return set(keys)
 
 
 def _look_again(run: HarvestRun, transfers: Sequence[FileTransfer]) -> None:
@@ -279,25 +234,29 @@ def _look_again(run: HarvestRun, transfers: Sequence[FileTransfer]) -> None:
     )
 
 
-def _new_transfers(run: HarvestRun, versions: Sequence[FileVersion], known: Known) -> None:
+def _new_transfers(run: HarvestRun, versions: Sequence[Version], there: Known) -> None:
     """One for each version, to the run's storage. Created in the order of the walk, a microsecond apart."""
     now = timezone.now()
-    transfers = []
-    for number, version in enumerate(versions):
-        there = version.pk in known.elsewhere
-        transfers.append(
-            FileTransfer(
-                record=version.record,
-                version=version,
-                scheduled_storage_id=run.storage_location_id,
-                storage_location_id=run.storage_location_id,
-                run=run,
-                state=State.SKIPPED if there else State.DISCOVERED,
-                reason="Another schedule brings this version to the same storage." if there else None,
-                created_at=now + number * timedelta(microseconds=1),
-            )
-        )
-    FileTransfer.objects.bulk_create(transfers)
+    elsewhere = [version in there.elsewhere for _, version in versions]
+    bulk.insert(
+        FileTransfer,
+        {
+            "id": ordered(len(versions), now),
+            "record_id": [record for record, _ in versions],
+            "version_id": [version for _, version in versions],
+            "state": [State.SKIPPED if skipped else State.DISCOVERED for skipped in elsewhere],
+            "reason": [SERVED_ELSEWHERE if skipped else None for skipped in elsewhere],
+            "created_at": _apart(now, len(versions)),
+        },
+        scheduled_storage_id=run.storage_location_id,
+        storage_location_id=run.storage_location_id,
+        run_id=run.pk,
+    )
+
+
+def _apart(first: datetime, count: int) -> list[datetime]:
+    """`count` times from `first` on, a microsecond apart."""
+    return [first + timedelta(microseconds=number) for number in range(count)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,13 +279,13 @@ def predicted(
     run = HarvestRun(instrument=instrument, storage_location=location, clock_offset_seconds=ahead)
     found = source.walk()
     while chunk := list(islice(found, CHUNK_FILES)):
-        known = _known(run, {path_key(item.path): item for item in chunk if isinstance(item, Entry)})
-        yield [item if isinstance(item, Unreadable) else _predict(item, known, run) for item in chunk]
+        there = known(run, {path_key(item.path): item for item in chunk if isinstance(item, Entry)})
+        yield [item if isinstance(item, Unreadable) else _predict(item, there, run) for item in chunk]
 
 
-def _predict(entry: Entry, known: Known, run: HarvestRun) -> Prediction:
-    version = known.versions.get(path_key(entry.path))
+def _predict(entry: Entry, there: Known, run: HarvestRun) -> Prediction:
+    version = there.versions.get(path_key(entry.path))
     change = compare(entry, version, run)
     if version is None:
         return Prediction(entry, change, None, None, False)
-    return Prediction(entry, change, version, known.transfers.get(version.pk), version.pk in known.elsewhere)
+    return Prediction(entry, change, version, there.transfers.get(version.pk), version.pk in there.elsewhere)

@@ -12,8 +12,9 @@ from uuid import UUID
 from django.utils import timezone
 
 from harvest import completion, runs
+from harvest.comparison import Change
 from harvest.connections import Connections
-from harvest.discovery import Change, Prediction, predicted
+from harvest.discovery import Prediction, predicted
 from harvest.facts import facts_of
 from harvest.models import (
     STORED,

@@ -101,16 +101,17 @@ def _stored(location: StorageLocation, instrument: Instrument | None) -> Any:
 
 
 def _rows(location: StorageLocation, instrument: Instrument | None) -> Iterator[tuple[Any, ...]]:
-    """(id, stored path, size, xxh64, SHA-256, ARK) of every verified copy, once round from a random one, in pages: a
-    cursor that stays open for hours would hold up the database."""
-    fields = ("pk", "stored_path", "version__size_bytes", "version__xxhash", "version__sha256", "record__persistent_id")
-    ordered = _stored(location, instrument).order_by("pk").values_list(*fields)
+    """(key of the stored path, the path, size, xxh64, SHA-256, ARK) of every verified copy, once round from a random
+    one, in pages: a cursor that stays open for hours would hold up the database. These keys are spread evenly."""
+    sums = ("version__size_bytes", "version__xxhash", "version__sha256")
+    fields = ("stored_path_key", "stored_path", *sums, "record__persistent_id")
+    ordered = _stored(location, instrument).order_by("stored_path_key").values_list(*fields)
     start = uuid.uuid4()
-    for part in (ordered.filter(pk__gte=start), ordered.filter(pk__lt=start)):
+    for part in (ordered.filter(stored_path_key__gte=start), ordered.filter(stored_path_key__lt=start)):
         page = list(part[:CHUNK_FILES])
         while page:
             yield from page
-            page = list(part.filter(pk__gt=page[-1][0])[:CHUNK_FILES])
+            page = list(part.filter(stored_path_key__gt=page[-1][0])[:CHUNK_FILES])
 
 
 def _compared(storage: Storage, row: tuple[Any, ...], passed: Callable[[int], None]) -> Finding | None:

@@ -42,7 +42,7 @@ def follow(run: HarvestRun, *, patience_seconds: float, show: Show, say: Say) ->
             reason = follow(ahead, patience_seconds=patience_seconds, show=show, say=say)
             if reason is not None:
                 return reason
-        more = work.work_on(run, seconds=WORK_SECONDS, after_batch=show)
+        more = work.work_on(run, seconds=WORK_SECONDS, meanwhile=show)
         run.refresh_from_db()
         show(run)
         if run.ended_at is not None:

@@ -9,7 +9,7 @@ from itertools import islice
 from django.db.models import Q
 from django.utils import timezone
 
-from harvest.models import OPEN, FileTransfer, HarvestRun, RunStatus, State
+from harvest.models import OPEN, FileTransfer, HarvestRun, RunStatus
 from harvest.storage.base import Storage
 
 
@@ -39,29 +39,26 @@ def clear_leftovers(storage: Storage) -> int:
     cleared = 0
     found = ((ref, token) for ref, token in storage.leftovers())
     while chunk := list(islice(found, 1000)):
-        attempts = {token: _attempt(token) for _, token in chunk}
-        ids = [attempt[0] for attempt in attempts.values() if attempt]
-        alive = {
-            (pk, carry_attempts): (state, leased)
-            for pk, carry_attempts, state, leased in FileTransfer.objects.filter(pk__in=ids).values_list(
-                "pk", "carry_attempts", "state", "lease_token"
-            )
-        }
+        transfers = {token: _transfer_of(token) for _, token in chunk}
+        ids = [pk for pk in transfers.values() if pk]
+        rows = FileTransfer.objects.filter(pk__in=ids).values_list("pk", "lease_token", "staged_ref")
+        alive = {pk: (leased, staged_ref) for pk, leased, staged_ref in rows}
         for ref, token in chunk:
-            state, leased = alive.get(attempts[token] or (uuid.UUID(int=0), 0), (None, None))
-            if attempts[token] and not leased and state != State.CARRIED:
+            if (pk := transfers[token]) is None:
+                continue
+            leased, staged_ref = alive.get(pk, (None, None))
+            if not leased and ref != staged_ref:
                 storage.discard(ref, "")
                 cleared += 1
     return cleared
 
 
-def _attempt(token: str) -> tuple[uuid.UUID, int] | None:
-    """(transfer, attempt) of a token that the way of a file made; None for any other."""
+def _transfer_of(token: str) -> uuid.UUID | None:
+    """The transfer of a token that the way of a file made; None for any other."""
     transfer, dash, number = token.partition("-")
-    number = number.removesuffix("c")
-    if len(transfer) != 32 or not dash or not number.isdigit():
+    if len(transfer) != 32 or not dash or not number.removesuffix("c").isdigit():
         return None
     try:
-        return uuid.UUID(hex=transfer), int(number)
+        return uuid.UUID(hex=transfer)
     except ValueError:
         return None

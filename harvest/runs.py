@@ -6,6 +6,7 @@ import json
 import logging
 import time
 import uuid
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -16,6 +17,8 @@ from django.db.models import Count, F, Q, Sum
 from django.db.models.functions import Greatest
 from django.utils import timezone
 
+from access.audit import record
+from access.models import User
 from harvest.batch import RELEASED, retry_delay
 from harvest.connections import Connections, pause_if_refused
 from harvest.discovery import discover
@@ -47,6 +50,7 @@ LATE = timedelta(minutes=5)
 """A slot noticed later than this was missed, and its schedule's policy decides."""
 MAX_WALKS = 3
 """How often a run begins its walk before it fails."""
+MEANWHILE_SECONDS = 0.5
 MANIFEST_FILES = 10_000
 
 
@@ -183,8 +187,8 @@ def begin(run: HarvestRun) -> bool:
     return bool(begun)
 
 
-def walk(run: HarvestRun) -> bool:
-    """Walk the share, if nobody has or does. Whether it is walked now.
+def walk(run: HarvestRun, *, meanwhile: Callable[[HarvestRun], None] = lambda run: None) -> bool:
+    """Walk the share, if nobody has or does. Whether it is walked now. `meanwhile` is called about every second.
 
     Whatever keeps the walk from its end is written on the run, which is tried again, or fails.
     """
@@ -195,11 +199,14 @@ def walk(run: HarvestRun) -> bool:
         _fail_walk(run, token, "paused", f"The instrument is paused: {run.instrument.paused_reason}", permanent=True)
         return False
 
-    renewed_at = time.monotonic()
+    renewed_at = called_at = time.monotonic()
 
     def keep() -> None:
-        nonlocal renewed_at
+        nonlocal renewed_at, called_at
         shutdown.check()
+        if time.monotonic() - called_at >= MEANWHILE_SECONDS:
+            called_at = time.monotonic()
+            meanwhile(run)
         if time.monotonic() - renewed_at < settings.LEASE_SECONDS / 3:
             return
         renewed_at = time.monotonic()
@@ -211,6 +218,7 @@ def walk(run: HarvestRun) -> bool:
         with Connections(run.instrument) as connections:
             source = connections.source()
             run.clock_offset_seconds = source.clock_offset_seconds()
+            run.source_connection = source.describe()
             discover(run, source, keep)
     except LeaseLostError:
         log.warning("run %s: another worker has taken over the walk", run.pk)
@@ -232,12 +240,19 @@ def walk(run: HarvestRun) -> bool:
     HarvestRun.objects.filter(pk=run.pk, lease_token=token).update(
         walked_at=run.walked_at,
         clock_offset_seconds=run.clock_offset_seconds,
+        source_connection=run.source_connection,
         lease_token=None,
         lease_expires_at=None,
         error_code=None,
         error_message=None,
     )
     return True
+
+
+def is_being_walked(run: HarvestRun) -> bool:
+    """Whether another worker walks the share, so that what it finds can be taken on already."""
+    leased = run.lease_expires_at is not None and run.lease_expires_at > timezone.now()
+    return run.status == RunStatus.RUNNING and leased
 
 
 def _lease_walk(run: HarvestRun) -> uuid.UUID | None:
@@ -322,43 +337,44 @@ def end_paused(run: HarvestRun) -> None:
     run.refresh_from_db()
 
 
+MANIFEST = {
+    "ark": "record__persistent_id",
+    "instrument": "record__instrument__name",
+    "source_path": "record__source_path",
+    "generation": "record__generation",
+    "version": "version__number",
+    "stored_path": "stored_path",
+    "size_bytes": "version__size_bytes",
+    "modified_at": "version__source_mtime",
+    "xxh64": "version__xxhash",
+    "sha256": "version__sha256",
+    "metadata": "record__metadata",
+    "completed_at": "completed_at",
+}
+"""What a manifest says of a stored file, and where that stands."""
+
+
 def write_manifests(run: HarvestRun, location: StorageLocation, connections: Connections) -> None:
     """Write down at `location`, in `manifests/`, what the run has made available there: one JSON object a line, with
     all that is needed to register the files anew without the database. Raises StorageError."""
     pending = run.transfers.filter(storage_location=location, state=State.AVAILABLE, manifested_at=None)
-    pending = pending.select_related("record__instrument", "version").order_by("pk")
-    while part := list(pending[:MANIFEST_FILES]):
+    told = pending.order_by("pk").values_list("pk", *MANIFEST.values())
+    while part := list(told[:MANIFEST_FILES]):
         HarvestRun.objects.filter(pk=run.pk).update(manifest_parts=F("manifest_parts") + 1)
         run.refresh_from_db(fields=["manifest_parts"])
-        lines = "".join(json.dumps(manifest_line(transfer)) + "\n" for transfer in part)
+        lines = "".join(
+            json.dumps(dict(zip(MANIFEST, values, strict=True)), default=datetime.isoformat) + "\n"
+            for _, *values in part
+        )
         name = f"manifests/{run.pk}-{run.manifest_parts}.jsonl"
         connections.storage(location).write_reserved(name, lines.encode())
-        FileTransfer.objects.filter(pk__in=[transfer.pk for transfer in part]).update(manifested_at=timezone.now())
-
-
-def manifest_line(transfer: FileTransfer) -> dict[str, Any]:
-    """What a manifest says of one stored file."""
-    record, version = transfer.record, transfer.version
-    return {
-        "ark": record.persistent_id,
-        "instrument": record.instrument.name,
-        "source_path": record.source_path,
-        "generation": record.generation,
-        "version": version.number,
-        "stored_path": transfer.stored_path,
-        "size_bytes": version.size_bytes,
-        "modified_at": version.source_mtime.isoformat(),
-        "xxh64": version.xxhash,
-        "sha256": version.sha256,
-        "metadata": record.metadata,
-        "completed_at": transfer.completed_at.isoformat() if transfer.completed_at else None,
-    }
+        FileTransfer.objects.filter(pk__in=[pk for pk, *_ in part]).update(manifested_at=timezone.now())
 
 
 # ------------------------------------------------------------------------------------------------------- by a person
 
 
-def cancel(run: HarvestRun) -> bool:
+def cancel(run: HarvestRun, *, by: User | None = None) -> bool:
     """Cancel an open run: files that have no verified copy yet stop where they are. Whether it was open."""
     now = timezone.now()
     with transaction.atomic():
@@ -370,6 +386,7 @@ def cancel(run: HarvestRun) -> bool:
             return False
         under_way = run.transfers.unfinished().exclude(state__in=STORED)
         under_way.update(**{**FORGET_ERROR, **RELEASED}, state=State.CANCELLED, reason="The run was cancelled.")
+        record("harvestrun.cancelled", by=by, on=run, detail={"name": str(run)})
     run.refresh_from_db()
     return True
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from typing import Any
 
 from celery import shared_task
 from django.conf import settings
@@ -13,6 +12,8 @@ from django.db import transaction
 from kombu.exceptions import OperationalError
 
 from access import sealing
+from access.audit import record
+from access.models import User
 from harvest import janitor, runs, work
 from harvest.models import FileTransfer, HarvestRun, HarvestSchedule, Trigger
 from harvest.models.transfers import FileTransferQuerySet
@@ -48,27 +49,37 @@ def sweep() -> None:
 def work_on(run_id: str) -> None:
     """Do what is due for a run."""
     run = HarvestRun.objects.select_related("instrument__service_account", "storage_location").get(pk=run_id)
-    helped = run.walked_at is not None
+    helpers = 0
 
     def call_for_help(run: HarvestRun) -> None:
-        nonlocal helped
-        if not helped:
-            helped = True
-            waiting = run.transfers.unfinished().count()
-            more = min(run.instrument.max_connections - 1, waiting // work.BATCH_FILES)
-            remind([run] * more)
+        """Let others join while there is more to do than one worker takes at once, as many as the instrument allows.
+        Those that are called for nothing find nothing due."""
+        nonlocal helpers
+        allowed = run.instrument.max_connections - 1
+        if helpers < allowed:
+            wanted = min(work.batches_due(run), allowed)
+            remind([run] * max(wanted - helpers, 0))
+            helpers = max(wanted, helpers)
 
-    more = work.work_on(run, seconds=WORK_SECONDS, after_batch=call_for_help)
+    more = work.work_on(run, seconds=WORK_SECONDS, meanwhile=call_for_help)
     if more:
         remind([run])
     elif run.ended_at is not None:
         remind(HarvestRun.objects.filter(instrument=run.instrument_id, status="queued"))
 
 
-def trigger(schedule: HarvestSchedule, *, by: Any = None) -> HarvestRun:
+def trigger(schedule: HarvestSchedule, *, by: User | None = None) -> HarvestRun:
     """Harvest by `schedule` now. The run is written down even where the broker cannot be reached."""
-    run = runs.request(schedule, trigger=Trigger.PERSON, by=by)
+    run = write_down(schedule, by=by)
     transaction.on_commit(lambda: remind([run]))
+    return run
+
+
+def write_down(schedule: HarvestSchedule, *, by: User | None = None) -> HarvestRun:
+    """The run that a person asks for, of which nobody is reminded yet, with its audit event."""
+    with transaction.atomic():
+        run = runs.request(schedule, trigger=Trigger.PERSON, by=by)
+        record("harvestschedule.triggered", by=by, on=schedule, detail={"run": str(run.pk)})
     return run
 
 

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
 import xxhash
 
-from harvest.storage.base import Entry, Fault, Proof, Staged, Storage, StorageError
+from harvest.storage.base import Entry, Fault, Reading, Staged, Storage, StorageError, WithdrawnError
 
 Progress = Callable[[int], None]
 """Called with the number of bytes that have just passed; may raise to stop the transfer."""
 
 
-class SourceError(Exception):
+class SourceError(WithdrawnError):
     """The source, not the destination, could not do its part."""
 
     def __init__(self, error: StorageError) -> None:
@@ -28,7 +29,7 @@ class SourceError(Exception):
         self.error = error
 
 
-class SourceChangedError(Exception):
+class SourceChangedError(WithdrawnError):
     """The source is not, or no longer, what was discovered; `entry` is what it is now."""
 
     def __init__(self, entry: Entry) -> None:
@@ -44,14 +45,6 @@ class TakenError(Exception):
         self.sums = sums
 
 
-class UnequalError(Exception):
-    """What the destination holds is not what was read; `found` is its sums."""
-
-    def __init__(self, found: Sums) -> None:
-        super().__init__("the copy reads back differently from what was sent")
-        self.found = found
-
-
 @dataclass(frozen=True, slots=True)
 class Sums:
     """Size in bytes, xxh64 (16 hexadecimal digits, seed 0) and SHA-256 of some content."""
@@ -64,14 +57,14 @@ class Sums:
 class Summing:
     """Passes bytes through and sums them in one go."""
 
-    def __init__(self, chunks: Iterable[bytes], progress: Progress) -> None:
+    def __init__(self, chunks: Iterable[bytes | memoryview], progress: Progress) -> None:
         self._chunks = chunks
         self._progress = progress
         self._xxh64 = xxhash.xxh64()
         self._sha256 = hashlib.sha256()
         self._size_bytes = 0
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[bytes | memoryview]:
         for chunk in self._chunks:
             self._xxh64.update(chunk)
             self._sha256.update(chunk)
@@ -106,20 +99,61 @@ class Pacer:
             meanwhile()
 
 
-def _read(source: Storage, path: str) -> Generator[bytes]:
-    """The bytes of the source; what it cannot do is a SourceError, so that the destination is not blamed."""
-    try:
-        yield from source.read(path)
-    except StorageError as error:
-        raise SourceError(error) from error
+class Pull:
+    """One file on its way from the source: its bytes, summed as they pass, and whether it was what is `expected`.
 
+    `is_live`: the file may change at any time, so it is looked at again after its last byte; a verified copy on another
+    storage is not. `known`: the xxh64 and SHA-256 that its content must have, where they are known already.
+    """
 
-def look(source: Storage, path: str) -> Entry:
-    """The source file as it is now. Raises SourceError."""
-    try:
-        return source.stat(path)
-    except StorageError as error:
-        raise SourceError(error) from error
+    def __init__(
+        self,
+        reading: Reading,
+        expected: Entry,
+        progress: Progress,
+        *,
+        is_live: bool = True,
+        known: tuple[str | None, str | None] | None = None,
+    ) -> None:
+        self._reading = reading
+        self._expected = expected
+        self._content = Summing((), progress)
+        self._progress = progress
+        self._is_live = is_live
+        self._known = known
+        self.has_broken = False
+        """Whether the whole source broke down on it."""
+
+    @property
+    def sums(self) -> Sums:
+        """Those of the bytes that have passed."""
+        return self._content.sums
+
+    def chunks(self) -> Generator[bytes | memoryview]:
+        """The bytes, for `Storage.write`. Raises SourceError, SourceChangedError; nothing of them is kept then."""
+        try:
+            self._content = Summing(self._reading.chunks(), self._progress)
+            yield from self._content
+            now = self._look()
+        except StorageError as error:  # not the destination's
+            self.has_broken = error.whole_storage
+            raise self._why(error) from error
+        sums = self.sums
+        same = now.same_content_as(self._expected) and sums.size_bytes == self._expected.size_bytes
+        # With the same size and time, other bytes: it was rewritten and its times put back.
+        if not same or (self._known is not None and self._known != (sums.xxh64, sums.sha256)):
+            raise SourceChangedError(now)
+
+    def _look(self) -> Entry:
+        return self._reading.look() if self._is_live else self._expected
+
+    def _why(self, error: StorageError) -> SourceError | SourceChangedError:
+        if error.fault is not Fault.CHANGED:
+            return SourceError(error)
+        try:
+            return SourceChangedError(self._look())
+        except StorageError as gone:
+            return SourceError(gone)
 
 
 def stage(
@@ -130,62 +164,44 @@ def stage(
     token: str,
     *,
     progress: Progress,
-    confirm: Callable[[], None],
-    source_is_live: bool = True,
+    is_live: bool = True,
+    known: tuple[str | None, str | None] | None = None,
 ) -> tuple[Staged, Sums]:
-    """Bring the file `expected` from the source to a hidden place at the destination.
+    """Bring the one file `expected` from the source to a hidden place at the destination; see Pull.
 
-    `source_is_live`: the source may change at any time, so it is looked at again after reading; a verified copy on
-    another storage is not. `confirm` is called before something is taken away that others could rely on by now, and
-    raises if the file is no longer ours. Returns what was staged and the sums of what was read. Raises SourceError,
-    SourceChangedError, StorageError (the destination's), TakenError; whatever is raised, nothing stays staged.
+    Returns what was staged and the sums of what was read. Raises SourceError, SourceChangedError, StorageError (the
+    destination's), TakenError; whatever is raised, nothing stays staged.
     """
-    staged: Staged | None = None
-    with closing(_read(source, expected.path)) as chunks:
-        content = Summing(chunks, progress)
-        try:
-            staged = destination.write(stored_path, token, content)
-        except StorageError as error:
-            if error.fault is not Fault.EXISTS:
-                raise
-            # This kind publishes at once and the name is taken; the caller may adopt what is there if it is equal.
-            content.exhaust()
-    try:
-        if source_is_live:
-            now = look(source, expected.path)
-            if not now.same_content_as(expected) or content.sums.size_bytes != expected.size_bytes:
-                raise SourceChangedError(now)
-    except BaseException:
-        if staged is not None:
-            discard(destination, staged, confirm)
-        raise
-    if staged is None:
-        raise TakenError(content.sums)
-    return staged, content.sums
+    with closing(source.read_many([expected])) as readings:
+        pull = Pull(next(readings), expected, progress, is_live=is_live, known=known)
+        with closing(pull.chunks()) as chunks:
+            try:
+                staged = destination.write(stored_path, token, chunks, modified_at=expected.modified_at)
+            except StorageError as error:
+                if error.fault is not Fault.EXISTS:
+                    raise
+                # This kind publishes at once and the name is taken; the caller may adopt what is there if it is equal.
+                deque(chunks, maxlen=0)
+                raise TakenError(pull.sums) from error
+    return staged, pull.sums
 
 
-def discard(destination: Storage, staged: Staged, confirm: Callable[[], None]) -> None:
-    """Take staged bytes away again; where they bear their final name already, only if `confirm` does not raise."""
-    if staged.published:
-        confirm()
-    destination.discard(staged.ref, staged.path)
-
-
-def sums_of(chunks: Iterable[bytes], progress: Progress) -> Sums:
+def sums_of(chunks: Iterable[bytes | memoryview], progress: Progress) -> Sums:
     """The sums of what `chunks` yields."""
     return Summing(chunks, progress).exhaust()
 
 
-def prove(destination: Storage, staged: Staged, expected: Sums, progress: Progress) -> None:
-    """Return only if the staged bytes are, as the destination really holds them, the expected ones.
+def echoes(chunks: Iterable[bytes | memoryview], expected: Sums, progress: Progress) -> bool:
+    """Whether what is read back has the expected size and xxh64, which no accident on the way leaves alike.
 
-    Raises UnequalError, StorageError.
+    What others may have put there is compared by SHA-256 as well; see `holds`.
     """
-    if staged.proof is Proof.BY_STORE:
-        return
-    found = sums_of(destination.read_back(staged), progress)
-    if found != expected:
-        raise UnequalError(found)
+    xxh64, size_bytes = xxhash.xxh64(), 0
+    for chunk in chunks:
+        xxh64.update(chunk)
+        size_bytes += len(chunk)
+        progress(len(chunk))
+    return (size_bytes, xxh64.hexdigest()) == (expected.size_bytes, expected.xxh64)
 
 
 def holds(destination: Storage, stored_path: str, expected: Sums, progress: Progress) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Count, Q, Sum
 from django.utils import timezone
 
 from harvest import janitor, runs
@@ -24,7 +24,7 @@ from streamweave.lib.shutdown import StoppingError
 
 log = logging.getLogger(__name__)
 
-BATCH_FILES = 200
+BATCH_FILES = 500
 BATCH_BYTES = 256 * 1024 * 1024
 """A batch is lost and done again as one, so neither many files nor many bytes are in one."""
 
@@ -34,18 +34,18 @@ def holder() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-def work_on(run: HarvestRun, *, seconds: float, after_batch: Callable[[HarvestRun], None] = lambda run: None) -> bool:
+def work_on(run: HarvestRun, *, seconds: float, meanwhile: Callable[[HarvestRun], None] = lambda run: None) -> bool:
     """Do what is due for `run`, for about `seconds` at most. Whether more is due right now.
 
-    `after_batch` is called after the walk and after every batch.
+    `meanwhile` is called now and then during the walk, and after every batch.
     """
     stop_at = time.monotonic() + seconds
     if run.status == RunStatus.QUEUED and not runs.begin(run):
         return False
     if run.status == RunStatus.RUNNING and run.walked_at is None:
-        if not runs.walk(run):
+        if not runs.walk(run, meanwhile=meanwhile) and not runs.is_being_walked(run):
             return False
-        after_batch(run)
+        meanwhile(run)
     with Connections(run.instrument) as connections:
         while batch := claim(run):
             try:
@@ -54,7 +54,7 @@ def work_on(run: HarvestRun, *, seconds: float, after_batch: Callable[[HarvestRu
                 log.warning("run %s: another worker has taken over a batch of %s", run.pk, len(batch.transfers))
             except StoppingError:
                 return True
-            after_batch(run)
+            meanwhile(run)
             if time.monotonic() >= stop_at or shutdown.is_requested():
                 return True
         if run.instrument.paused_at is not None:
@@ -74,6 +74,14 @@ def claim(run: HarvestRun) -> Batch | None:
             return None
         token, transfers = run.transfers.claim(now=now, holder=holder(), limit=BATCH_FILES, limit_bytes=BATCH_BYTES)
     return Batch(run, token, transfers) if transfers else None
+
+
+def batches_due(run: HarvestRun) -> int:
+    """About how many batches wait for a worker."""
+    due = run.transfers.due(timezone.now()).aggregate(
+        files=Count("pk"), size_bytes=Sum("version__size_bytes", default=0)
+    )
+    return max(due["files"] // BATCH_FILES, due["size_bytes"] // BATCH_BYTES)
 
 
 def _busy(instrument: Instrument, now: datetime) -> bool:

@@ -41,6 +41,16 @@ def longest_seconds(hooks: Iterable[HookConfig]) -> float:
     return sum(SECONDS[hook.implementation] for hook in hooks)
 
 
+def are_prompt(hooks: Iterable[HookConfig]) -> bool:
+    """Whether asking `hooks` takes no time to speak of: none leaves this process, or reads the content of a file."""
+    return all(hook.implementation == Implementation.BUILTIN and not _reads_content(hook) for hook in hooks)
+
+
+def _reads_content(hook: HookConfig) -> bool:
+    builtin = BUILTINS.get(hook.builtin_name or "")
+    return builtin is not None and builtin.reads_content(hook.config or {})
+
+
 def before_transfer(
     hooks: Iterable[HookConfig], files: Sequence[FileFacts], *, record: bool = True
 ) -> list[BeforeTransfer]:

@@ -77,7 +77,7 @@ class Channel(filesystem.Channel):
         for folder in self.data_folder_in, self._bad, self.control_folder:
             Path(folder).mkdir(parents=True, exist_ok=True)
 
-    def _put(self, queue: str, payload: Any, **kwargs: Any) -> None:  # type: ignore[override]
+    def _put(self, queue: str, payload: Any, **kwargs: Any) -> None:  # type: ignore[override]  # the stubs name the parameters otherwise
         name = f"{time.time_ns():020d}_{uuid.uuid4()}.{queue}.msg"
         replace_file(Path(self.data_folder_out, name), dumps(payload).encode())
 
@@ -107,7 +107,7 @@ class Channel(filesystem.Channel):
     def _is_for(queue: str, name: str) -> bool:
         return name.partition(".")[2] == f"{queue}.msg"
 
-    def get_table(self, exchange: str) -> list[Binding]:  # type: ignore[override]
+    def get_table(self, exchange: str) -> list[Binding]:  # type: ignore[override]  # the stubs know no result
         try:
             return [filesystem.exchange_queue_t(*row) for row in loads(self._table_file(exchange).read_text())]
         except FileNotFoundError:

@@ -226,10 +226,6 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "COMPONENT_SPLIT_REQUEST": True,  # what one sends has other fields than what one gets
     "SWAGGER_UI_DIST": "SIDECAR",  # served by us
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
-    "POSTPROCESSING_HOOKS": [
-        "drf_spectacular.hooks.postprocess_schema_enums",
-        "streamweave.lib.rest.openapi.without_database_limits",
-    ],
     "GET_LIB_DOC_EXCLUDES": "streamweave.lib.rest.openapi.bases",
     "ENUM_NAME_OVERRIDES": {
         "RunStatusEnum": "harvest.models.RunStatus",
@@ -269,6 +265,7 @@ LEASE_SECONDS = env.whole("LEASE_SECONDS", 30)
 WORKER_CONCURRENCY = env.whole("WORKER_CONCURRENCY", 2)
 MAX_ATTEMPTS = env.whole("MAX_ATTEMPTS", 5)
 MAX_LOSSES = env.whole("MAX_LOSSES", 3)
+SMB_PIPELINED = env.flag("SMB_PIPELINED", True)
 TASK_SECONDS = env.whole("TASK_SECONDS", 6 * 3600, least=60)
 
 CELERY_BROKER_URL = env.secret("CELERY_BROKER_URL") or f"{broker.SCHEME}://localhost"
@@ -315,7 +312,7 @@ CELERY_WORKER_REDIRECT_STDOUTS = False
 CELERY_WORKER_SEND_TASK_EVENTS = False
 CELERY_ENABLE_UTC = True
 CELERY_TIMEZONE = TIME_ZONE
-CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+CELERY_BEAT_SCHEDULER = "streamweave.beat:Scheduler"
 CELERY_BEAT_SCHEDULE = {
     # A reminder that comes late is worth nothing: the next one is on its way.
     "tick": {"task": "harvest.tasks.tick", "schedule": TICK_SECONDS, "options": {"expires": TICK_SECONDS}},

@@ -8,6 +8,8 @@ from drf_spectacular.utils import OpenApiResponse
 from kombu.exceptions import OperationalError
 from rest_framework.exceptions import PermissionDenied, Throttled
 from rest_framework.exceptions import ValidationError as BadRequest
+from rest_framework.response import Response
+from rest_framework.views import APIView
 
 from access.accounts import LockedOutError
 from access.attempts import TooManyAttemptsError
@@ -24,11 +26,11 @@ MEANINGS = {
 }
 
 
-class Answering:
+class Answering(APIView):
     """A view whose domain exceptions are answered by their kind."""
 
-    def handle_exception(self, exc: Exception) -> Any:
-        return super().handle_exception(as_answer(exc))  # type: ignore[misc]
+    def handle_exception(self, exc: Exception) -> Response:
+        return super().handle_exception(as_answer(exc))
 
 
 def as_answer(error: Exception) -> Exception:

@@ -9,11 +9,8 @@ from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework import generics, serializers
 
 from access.models import AuditEvent
+from streamweave.lib.rest.query import QuerySerializer
 from streamweave.lib.rest.schema import problems
-from streamweave.lib.rest.serializers import StrictSerializer
-
-OF_THE_PAGE = frozenset({"limit", "cursor", "count", "ordering", "format"})
-"""Parameters that are not conditions: KeysetPagination reads them, and `format` the browsable API."""
 
 
 class AuditEventSerializer(serializers.ModelSerializer[AuditEvent]):
@@ -21,7 +18,11 @@ class AuditEventSerializer(serializers.ModelSerializer[AuditEvent]):
     actor_email = serializers.EmailField(allow_null=True, read_only=True)
     detail = serializers.DictField(read_only=True, help_text="For a change its `before` and `after`.")
     sequence = serializers.IntegerField(
-        allow_null=True, read_only=True, help_text="Its number in the sealed log; null as long as it is not sealed."
+        min_value=1,
+        max_value=2**63 - 1,
+        allow_null=True,
+        read_only=True,
+        help_text="Its number in the sealed log; null as long as it is not sealed.",
     )
 
     class Meta:
@@ -41,7 +42,7 @@ class AuditEventSerializer(serializers.ModelSerializer[AuditEvent]):
         read_only_fields = fields
 
 
-class AuditFilters(StrictSerializer):
+class AuditFilters(QuerySerializer):
     """What `?…` may ask of the log."""
 
     actor_id = serializers.UUIDField(required=False, help_text="Only what this user did.")
@@ -71,7 +72,4 @@ class AuditEventList(generics.ListAPIView[AuditEvent]):
     ordering_fields = ("at",)
 
     def get_queryset(self) -> QuerySet[Any]:
-        query = self.request.query_params
-        filters = AuditFilters(data={name: query[name] for name in query if name not in OF_THE_PAGE})
-        filters.is_valid(raise_exception=True)
-        return AuditEvent.objects.matching(**filters.validated_data).select_related("actor", "seal")
+        return AuditEvent.objects.matching(**AuditFilters.read(self.request)).select_related("actor", "seal")

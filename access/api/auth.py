@@ -17,10 +17,10 @@ from rest_framework.exceptions import AuthenticationFailed, ValidationError
 from rest_framework.permissions import AllowAny, IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
 from access import accounts, attempts, registration, tokens
 from access.api.answers import Answering, refusals
+from access.api.authentication import acting
 from access.api.serializers import (
     AddressSerializer,
     CodeSerializer,
@@ -49,14 +49,14 @@ def given(kind: type[serializers.Serializer[Any]], request: Request) -> dict[str
     return serializer.validated_data
 
 
-class OpenView(Answering, APIView):
+class OpenView(Answering):
     """Anyone may ask, and who asks is not looked at: an Authorization header, even a bad one, makes no difference."""
 
     authentication_classes = ()
     permission_classes = (AllowAny,)
 
 
-class AccountView(Answering, APIView):
+class AccountView(Answering):
     """For everybody who is logged in."""
 
     permission_classes = (IsAuthenticated,)
@@ -150,7 +150,7 @@ class LogOutEverywhereView(AccountView):
         tags=TAGS,
     )
     def post(self, request: Request) -> Response:
-        accounts.log_out_everywhere(asking(request), ip=attempts.address_of(request))
+        accounts.log_out_everywhere(acting(request), ip=attempts.address_of(request))
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
@@ -261,8 +261,3 @@ def _mailed(mail: Mail, request: Request) -> Response:
     attempts.begin(Purpose.MAIL, account=email, request=request)
     send_mail.delay(mail, email)
     return Response(status=status.HTTP_202_ACCEPTED)
-
-
-def asking(request: Request) -> User:
-    assert isinstance(request.user, User)  # the permission lets nobody else in
-    return request.user

@@ -16,7 +16,8 @@ from rest_framework.response import Response
 from access import members
 from access.api.answers import Answering
 from access.api.auth import given
-from access.api.resources import ConfiguredViewSet, acting, described
+from access.api.authentication import acting
+from access.api.resources import ConfiguredViewSet, described
 from access.api.serializers import (
     GroupMemberSerializer,
     GroupSerializer,

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from typing import Any
-from uuid import UUID
 
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework import generics, serializers
-from rest_framework.exceptions import NotFound
 from rest_framework.permissions import SAFE_METHODS, IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from access import instrument_requests
-from access.api.auth import asking
+from access.api.auth import given
+from access.api.authentication import acting
+from access.api.resources import find, locked, tagged, writing
 from access.models import InstrumentRequest
 from streamweave.lib.rest.errors import Conflict
 from streamweave.lib.rest.permissions import IsAdministrator
+from streamweave.lib.rest.preconditions import ETAG, IF_MATCH
 from streamweave.lib.rest.schema import problems
 from streamweave.lib.rest.serializers import StrictSerializer
 
@@ -75,10 +76,10 @@ class InstrumentRequestList(generics.ListCreateAPIView[InstrumentRequest]):
     ordering = ("-created_at", "-id")
 
     def get_queryset(self) -> QuerySet[InstrumentRequest]:
-        return instrument_requests.visible_requests(asking(self.request))
+        return instrument_requests.visible_requests(acting(self.request))
 
     def perform_create(self, serializer: Any) -> None:
-        serializer.instance = instrument_requests.ask(user=asking(self.request), **serializer.validated_data)
+        serializer.instance = instrument_requests.ask(user=acting(self.request), **serializer.validated_data)
 
 
 class InstrumentRequestDetail(generics.GenericAPIView[InstrumentRequest]):
@@ -92,33 +93,29 @@ class InstrumentRequestDetail(generics.GenericAPIView[InstrumentRequest]):
     @extend_schema(
         operation_id="get_instrument_request",
         summary="Get a request for an instrument",
+        parameters=[ETAG],
         responses={200: RequestForInstrumentSerializer, **problems(404)},
         tags=["instrument requests"],
     )
     def get(self, request: Request, pk: str) -> Response:
-        return Response(self.get_serializer(self._find(pk)).data)
+        one = find(instrument_requests.visible_requests(acting(request)), pk)
+        return tagged(self.get_serializer(one).data, one)
 
     @extend_schema(
         operation_id="answer_instrument_request",
         summary="Approve or reject a request for an instrument",
         description="For administrators. A request is answered once.",
+        parameters=[IF_MATCH, ETAG],
         request=AnswerSerializer,
-        responses={200: RequestForInstrumentSerializer, **problems(400, 404, 409)},
+        responses={200: RequestForInstrumentSerializer, **problems(400, 404, 409, 412)},
         tags=["instrument requests"],
     )
     def patch(self, request: Request, pk: str) -> Response:
-        one = self._find(pk)
-        given = AnswerSerializer(data=request.data)
-        given.is_valid(raise_exception=True)
-        try:
-            instrument_requests.answer(one, by=asking(request), **given.validated_data)
-        except instrument_requests.AnsweredAlreadyError as error:
-            raise Conflict(str(error)) from None
-        return Response(self.get_serializer(one).data)
-
-    def _find(self, pk: str) -> InstrumentRequest:
-        """What one may not see is what does not exist."""
-        try:
-            return instrument_requests.visible_requests(asking(self.request)).get(pk=UUID(pk))
-        except (ValueError, InstrumentRequest.DoesNotExist):
-            raise NotFound("Request not found") from None
+        wanted = given(AnswerSerializer, request)
+        with writing():
+            one = locked(instrument_requests.visible_requests(acting(request)), pk, request)
+            try:
+                one = instrument_requests.answer(one, by=acting(request), **wanted)
+            except instrument_requests.AnsweredAlreadyError as error:
+                raise Conflict(str(error)) from None
+        return tagged(self.get_serializer(one).data, one)

@@ -16,8 +16,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from access import accounts, api_tokens, attempts
-from access.api.answers import Answering
-from access.api.auth import AccountView, asking, given
+from access.api.answers import Answering, refusals
+from access.api.auth import AccountView, given
+from access.api.authentication import acting
+from access.api.resources import locked, tagged, writing
 from access.api.serializers import (
     ApiTokenSerializer,
     GroupSerializer,
@@ -29,7 +31,8 @@ from access.api.serializers import (
     UserSerializer,
 )
 from access.circles import groups_of, projects_of
-from access.models import ApiToken
+from access.models import ApiToken, User
+from streamweave.lib.rest.preconditions import ETAG, IF_MATCH
 from streamweave.lib.rest.schema import problems
 
 
@@ -41,7 +44,7 @@ class MeView(AccountView):
         tags=["me"],
     )
     def get(self, request: Request) -> Response:
-        user = asking(request)
+        user = acting(request)
         mine = {
             "groups": GroupSerializer(groups_of(user), many=True).data,
             "projects": ProjectSerializer(projects_of(user), many=True).data,
@@ -54,28 +57,33 @@ class UsersMeView(AccountView):
     @extend_schema(
         operation_id="get_own_user",
         summary="Get oneself",
+        parameters=[ETAG],
         responses={200: UserSerializer, 401: problems()[401]},
         tags=["me"],
     )
     def get(self, request: Request) -> Response:
-        return Response(UserSerializer(asking(request)).data)
+        user = acting(request)
+        return tagged(UserSerializer(user).data, user)
 
     @extend_schema(
         operation_id="update_own_user",
         summary="Change one's address or password",
         description="A new password ends every log-in of the user. A new address has to be confirmed.",
+        parameters=[IF_MATCH, ETAG],
         request=OwnChangeSerializer,
-        responses={200: UserSerializer, **problems(400), 429: problems(400)[400]},
+        responses={200: UserSerializer, **problems(400, 409, 412), **refusals(429)},
         tags=["me"],
     )
     @sensitive_variables("told")
     def patch(self, request: Request) -> Response:
         told = given(OwnChangeSerializer, request)
-        user = asking(request)
+        user = acting(request)
         attempt = attempts.begin(attempts.Purpose.LOGIN, account=user.email, request=request._request)
-        changed = accounts.change_own(user, **told, ip=attempts.address_of(request._request))
+        with writing():
+            locked(User.objects.all(), str(user.pk), request)
+            user = accounts.change_own(user, **told, ip=attempts.address_of(request._request))
         attempt.forget()
-        return Response(UserSerializer(changed).data)
+        return tagged(UserSerializer(user).data, user)
 
 
 @extend_schema(tags=["tokens"])
@@ -86,7 +94,7 @@ class ApiTokensView(Answering, generics.ListAPIView[ApiToken]):
     ordering = ("created_at", "id")
 
     def get_queryset(self) -> QuerySet[Any]:
-        user = asking(self.request)
+        user = acting(self.request)
         return ApiToken.objects.filter(user=user, revoked_at=None, token_version=user.token_version)
 
     @extend_schema(
@@ -108,7 +116,7 @@ class ApiTokensView(Answering, generics.ListAPIView[ApiToken]):
     def post(self, request: Request) -> Response:
         _refuse_tokens(request)
         told = given(NewApiTokenSerializer, request)
-        row, text = api_tokens.make(user=asking(request), **told, ip=attempts.address_of(request._request))
+        row, text = api_tokens.make(user=acting(request), **told, ip=attempts.address_of(request._request))
         return Response({**ApiTokenSerializer(row).data, "token": text}, status.HTTP_201_CREATED)
 
 
@@ -122,7 +130,7 @@ class ApiTokenView(AccountView):
     def delete(self, request: Request, pk: str) -> Response:
         _refuse_tokens(request)
         try:
-            known = api_tokens.revoke(uuid.UUID(pk), of=asking(request), ip=attempts.address_of(request._request))
+            known = api_tokens.revoke(uuid.UUID(pk), of=acting(request), ip=attempts.address_of(request._request))
         except ValueError:
             known = False
         if not known:

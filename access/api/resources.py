@@ -1,46 +1,36 @@
 """What the resources that administrators set up have in common: groups, projects, equipment, schedules, hooks.
 
 They are listed in order of creation, deleted softly and restored. Each change is one transaction on a locked row, with
-its audit event in it. An answer about one of them carries an ETag; a client that sends it back as If-Match
-(RFC 9110 §13.1.1) changes only what it has seen, and gets 412 otherwise.
+its audit event in it, and may be made to depend on what the client has seen (`streamweave.lib.rest.preconditions`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, cast
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 from django.core.exceptions import ValidationError as DjangoValidationError
 from django.db import IntegrityError, models, transaction
-from django.utils.http import parse_etags
-from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_view
 from rest_framework import status, viewsets
 from rest_framework.decorators import action
-from rest_framework.exceptions import APIException, NotFound, ValidationError
+from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from access.audit import record, record_change, snapshot
-from access.models import User
+from access.api.authentication import acting
+from access.audit import changing, record_change, snapshot
 from streamweave.lib.models import refuse_taken_name
 from streamweave.lib.rest.errors import Conflict
+from streamweave.lib.rest.preconditions import ETAG, IF_MATCH, etag_of, refuse_stale
+from streamweave.lib.rest.query import said_true
 from streamweave.lib.rest.schema import problems
 
 ONE: dict[str, Any] = {"get": "retrieve", "patch": "partial_update", "delete": "destroy"}
 ALL: dict[str, Any] = {"get": "list", "post": "create"}
 
 INCLUDE_DELETED = OpenApiParameter("include_deleted", bool, description="Whether to tell of what is deleted as well.")
-IF_MATCH = OpenApiParameter(
-    "If-Match", OpenApiTypes.STR, OpenApiParameter.HEADER, description="Change it only if this is still its ETag."
-)
-
-
-class PreconditionFailed(APIException):
-    status_code = status.HTTP_412_PRECONDITION_FAILED
-    default_detail = "Somebody has changed it since you read it. Read it again, then decide anew."
-    default_code = "precondition_failed"
 
 
 def find(rows: models.QuerySet[Any], pk: str) -> Any:
@@ -50,11 +40,6 @@ def find(rows: models.QuerySet[Any], pk: str) -> Any:
         return rows.get(pk=model._meta.pk.to_python(pk))
     except (model.DoesNotExist, DjangoValidationError):
         raise NotFound(f"{str(model._meta.verbose_name).capitalize()} not found") from None
-
-
-def acting(request: Request) -> User:
-    """The administrator who asks; these views answer nobody else."""
-    return cast(User, request.user)
 
 
 @contextmanager
@@ -67,8 +52,16 @@ def writing() -> Iterator[None]:
         raise Conflict("Somebody else changed something at the same moment. Look again, then repeat it.") from error
 
 
-def etag_of(row: Any) -> str:
-    return f'"{row.updated_at.timestamp() * 1_000_000:.0f}"'
+def locked(rows: models.QuerySet[Any], pk: str, request: Request) -> Any:
+    """The one of `rows` with the id `pk`, locked until the transaction ends. Raises NotFound, PreconditionFailed."""
+    row = find(rows.select_for_update(of=("self",)), pk)
+    refuse_stale(request, etag_of(row))
+    return row
+
+
+def tagged(told: Any, row: Any, status_code: int = status.HTTP_200_OK) -> Response:
+    """The answer that tells `told` of `row`, with its ETag."""
+    return Response(told, status_code, headers={"ETag": etag_of(row)})
 
 
 class ConfiguredViewSet(viewsets.GenericViewSet[Any]):
@@ -107,8 +100,8 @@ class ConfiguredViewSet(viewsets.GenericViewSet[Any]):
         with writing():
             row = self.locked(pk)
             self.check_deletable(row)
-            row.soft_delete()
-            self.record("deleted", row)
+            with self.changing(row, "deleted"):
+                row.soft_delete()
         return Response(status=status.HTTP_204_NO_CONTENT)
 
     @action(methods=["post"], detail=True)
@@ -117,8 +110,8 @@ class ConfiguredViewSet(viewsets.GenericViewSet[Any]):
             row = self.locked(pk, deleted=True)
             if row.deleted_at is not None:
                 self.check_restorable(row)
-                row.restore()
-                self.record("restored", row)
+                with self.changing(row, "restored"):
+                    row.restore()
         return self.answer(row)
 
     def check_deletable(self, row: Any) -> None:
@@ -135,19 +128,15 @@ class ConfiguredViewSet(viewsets.GenericViewSet[Any]):
 
     def locked(self, pk: str, *, deleted: bool = False) -> Any:
         """The row, locked until the transaction ends. Raises NotFound, PreconditionFailed."""
-        rows = self.queryset.all().select_for_update(of=("self",))
-        row = find(rows if deleted else rows.alive(), pk)
-        asked = self.request.headers.get("If-Match")
-        if asked is not None and not {"*", etag_of(row)} & set(parse_etags(asked)):
-            raise PreconditionFailed
-        return row
+        rows = self.queryset.all()
+        return locked(rows if deleted else rows.alive(), pk, self.request)
 
     def answer(self, row: Any, status_code: int = status.HTTP_200_OK) -> Response:
-        return Response(self.get_serializer(row).data, status_code, headers={"ETag": etag_of(row)})
+        return tagged(self.get_serializer(row).data, row, status_code)
 
-    def record(self, done: str, row: Any) -> None:
-        """An audit event about `row`, in the transaction at hand."""
-        record(f"{row._meta.model_name}.{done}", by=acting(self.request), on=row, detail={"name": str(row)})
+    def changing(self, row: Any, done: str) -> AbstractContextManager[None]:
+        """A block whose change of `row` is an audit event."""
+        return changing(f"{row._meta.model_name}.{done}", by=acting(self.request), on=row)
 
     def record_change(self, done: str, row: Any, *, before: Mapping[str, Any] | None) -> None:
         what = f"{row._meta.model_name}.{done}"
@@ -160,7 +149,7 @@ class ConfiguredViewSet(viewsets.GenericViewSet[Any]):
 
     def _rows(self, request: Request) -> Any:
         rows = self.queryset.all()
-        return rows if asked_for(request, "include_deleted") else rows.alive()
+        return rows if said_true(request, "include_deleted") else rows.alive()
 
 
 class NamedViewSet(ConfiguredViewSet):
@@ -171,14 +160,6 @@ class NamedViewSet(ConfiguredViewSet):
             refuse_taken_name(row, row.name)
         except DjangoValidationError as error:
             raise Conflict(f"{error.message} Rename that one first.") from None
-
-
-def asked_for(request: Request, name: str) -> bool:
-    """Whether the query says `name=true`. Raises ValidationError where it says neither that nor `false`."""
-    said = request.query_params.get(name, "false").lower()
-    if said not in ("true", "false"):
-        raise ValidationError({name: ["Say true or false."]})
-    return said == "true"
 
 
 def described(one: str, many: str, serializer: Any) -> Any:
@@ -192,18 +173,21 @@ def described(one: str, many: str, serializer: Any) -> Any:
             responses={200: serializer(many=True), **problems(400)},
         ),
         create=extend_schema(
-            operation_id=f"create_{one}", tags=tags, responses={201: serializer, **problems(400, 409)}
+            operation_id=f"create_{one}",
+            tags=tags,
+            parameters=[ETAG],
+            responses={201: serializer, **problems(400, 409)},
         ),
         retrieve=extend_schema(
             operation_id=f"get_{one}",
             tags=tags,
-            parameters=[INCLUDE_DELETED],
+            parameters=[INCLUDE_DELETED, ETAG],
             responses={**kept, **problems(400, 404)},
         ),
         partial_update=extend_schema(
             operation_id=f"update_{one}",
             tags=tags,
-            parameters=[IF_MATCH],
+            parameters=[IF_MATCH, ETAG],
             responses={**kept, **problems(400, 404, 409, 412)},
         ),
         destroy=extend_schema(
@@ -216,7 +200,7 @@ def described(one: str, many: str, serializer: Any) -> Any:
             operation_id=f"restore_{one}",
             tags=tags,
             request=None,
-            parameters=[IF_MATCH],
+            parameters=[IF_MATCH, ETAG],
             responses={**kept, **problems(404, 409, 412)},
         ),
     )

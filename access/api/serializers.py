@@ -31,7 +31,7 @@ class UserSerializer(serializers.ModelSerializer[User]):
 
     class Meta:
         model = User
-        fields = USER_FIELDS
+        fields: tuple[str, ...] = USER_FIELDS
         read_only_fields = USER_FIELDS
 
 
@@ -116,7 +116,7 @@ class ApiTokenSerializer(serializers.ModelSerializer[ApiToken]):
 
     class Meta:
         model = ApiToken
-        fields = ("id", "name", "hint", "read_only", "created_at", "expires_at", "last_used_at")
+        fields: tuple[str, ...] = ("id", "name", "hint", "read_only", "created_at", "expires_at", "last_used_at")
         read_only_fields = fields
 
 
@@ -132,8 +132,8 @@ class MadeApiTokenSerializer(ApiTokenSerializer):
     token = serializers.CharField()
 
     class Meta(ApiTokenSerializer.Meta):
-        fields = (*ApiTokenSerializer.Meta.fields, "token")  # type: ignore[assignment]
-        read_only_fields = fields  # type: ignore[assignment]
+        fields = (*ApiTokenSerializer.Meta.fields, "token")
+        read_only_fields = fields
 
 
 class ContainerSerializer(ConfiguredSerializer):
@@ -168,7 +168,7 @@ class MeSerializer(UserSerializer):
     projects = ProjectSerializer(many=True, read_only=True)
 
     class Meta(UserSerializer.Meta):
-        fields = (*USER_FIELDS, "groups", "projects")  # type: ignore[assignment]
+        fields = (*USER_FIELDS, "groups", "projects")
 
 
 class GroupMemberSerializer(serializers.ModelSerializer[GroupMembership]):

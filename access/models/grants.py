@@ -113,14 +113,14 @@ class GrantsAsked(models.QuerySet[Any]):
         return ids.union(files.values_list("pk", flat=True), all=True)
 
 
-class UserGrantsInForce(UserObjectPermissionManager.from_queryset(GrantsAsked)):  # type: ignore[misc]
+class UserGrantsInForce(UserObjectPermissionManager.from_queryset(GrantsAsked)):  # type: ignore[misc]  # made here
     """Hides what has expired, and what is granted to users who are deactivated or deleted."""
 
     def get_queryset(self) -> GrantsAsked:
         return super().get_queryset().filter(unexpired(), user__is_active=True, user__deleted_at=None)
 
 
-class GroupGrantsInForce(GroupObjectPermissionManager.from_queryset(GrantsAsked)):  # type: ignore[misc]
+class GroupGrantsInForce(GroupObjectPermissionManager.from_queryset(GrantsAsked)):  # type: ignore[misc]  # made here
     """Hides what has expired. Whoever may not log in is no effective member of any group."""
 
     def get_queryset(self) -> GrantsAsked:

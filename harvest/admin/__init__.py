@@ -15,9 +15,9 @@ from django_celery_beat.models import (
     SolarSchedule,
 )
 
-from harvest.admin import equipment, files, runs, schedules
+from harvest.admin import equipment, files, hooks, runs, schedules
 
-__all__ = ["equipment", "files", "runs", "schedules"]
+__all__ = ["equipment", "files", "hooks", "runs", "schedules"]
 
 admin.site.unregister([ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule])
 admin.site.site_header = admin.site.site_title = "StreamWeave"

@@ -13,10 +13,9 @@ from django.http import HttpRequest
 from django.template.response import TemplateResponse
 from django.utils.html import format_html
 
-from access.admin import acting
-from access.audit import record
+from access.admin.base import Page, acting
 from harvest import dry_run, runs, tasks
-from harvest.admin.base import Page, link
+from harvest.admin.base import link
 from harvest.dry_run import Course, Plan
 from harvest.models import HarvestSchedule
 from harvest.storage.base import StorageError
@@ -34,7 +33,6 @@ def harvest_now(page: Page, request: HttpRequest, schedules: Iterable[HarvestSch
             page.message_user(request, f"{schedule}: {why_not}", messages.ERROR)
             continue
         run = tasks.trigger(schedule, by=acting(request))
-        record("harvestschedule.triggered", by=acting(request), on=schedule, detail={"run": str(run.pk)})
         what = format_html("{}: {}.", schedule, link(run, "the run is queued"))
         page.message_user(request, what, messages.SUCCESS)
 

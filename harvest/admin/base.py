@@ -16,16 +16,15 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 
-from access.admin import SoftDeletedAdmin
+from access.admin.base import Page, ReadOnlyAdmin, SoftDeletedAdmin
 from harvest.storage.base import Check
 from streamweave.lib.models import refuse_taken_name
 
 if TYPE_CHECKING:
-    Page = admin.ModelAdmin[Any]
     Form = forms.ModelForm[Any]
     AnyPaginator = Paginator[Any]
 else:  # Django's classes take type parameters in its stubs only
-    Page, Form, AnyPaginator = admin.ModelAdmin, forms.ModelForm, Paginator
+    Form, AnyPaginator = forms.ModelForm, Paginator
 
 MAX_COUNTED = 10_000
 
@@ -70,7 +69,7 @@ class EquipmentAdmin(BoundedAdmin):
 
     @admin.action(description="Restore the chosen %(verbose_name_plural)s")
     def restore(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        self._each(request, queryset.exclude(deleted_at=None), "restored", _restore)
+        self.change_each(request, queryset.exclude(deleted_at=None), "restored", _restore)
 
 
 def _restore(row: Any) -> None:
@@ -78,21 +77,11 @@ def _restore(row: Any) -> None:
     row.restore()
 
 
-class ReadOnlyAdmin(Page):
+class BoundedReadOnlyAdmin(ReadOnlyAdmin):
     """Rows that the harvest writes and people read."""
 
     paginator = BoundedPaginator
     list_per_page = 50
-    show_full_result_count = False
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
 
 def link(row: models.Model, text: str | None = None) -> SafeString:

@@ -12,8 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from access.admin import DeletedFilter, acting, say_how_many
-from access.audit import record
+from access.admin.base import DeletedFilter
 from harvest.admin.actions import dry_run_page, harvest_now
 from harvest.admin.base import EquipmentAdmin, EquipmentForm, say_checks, short
 from harvest.models import HarvestRun, HarvestSchedule, Instrument, RunStatus, ServiceAccount, StorageLocation
@@ -147,11 +146,7 @@ class InstrumentAdmin(EquipmentAdmin):
 
     @admin.action(description="Resume after a refused log-in")
     def resume(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        paused = list(queryset.exclude(paused_at=None))
-        for instrument in paused:
-            instrument.resume()
-            record("instrument.resumed", by=acting(request), on=instrument)
-        say_how_many(self, request, len(paused), "resumed")
+        self.change_each(request, queryset.exclude(paused_at=None), "resumed", Instrument.resume)
 
 
 def _schedules_of(instruments: QuerySet[Any]) -> list[HarvestSchedule]:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.contrib import admin
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from access.admin import acting
+from access.admin.base import Inline, acting
 from access.audit import record
 from harvest import tasks
-from harvest.admin.base import ReadOnlyAdmin, short
+from harvest.admin.base import BoundedReadOnlyAdmin, short
 from harvest.models import FileRecord, FileTransfer, FileVersion, Status
-
-if TYPE_CHECKING:
-    Inline = admin.TabularInline[Any, Any]
-else:  # Django's classes take type parameters in its stubs only
-    Inline = admin.TabularInline
 
 
 class ReadOnlyInline(Inline):
@@ -51,7 +47,7 @@ class FileTransferInline(ReadOnlyInline):
 
 
 @admin.register(FileRecord)
-class FileRecordAdmin(ReadOnlyAdmin):
+class FileRecordAdmin(BoundedReadOnlyAdmin):
     list_display = (
         "source_path",
         "instrument",
@@ -102,7 +98,7 @@ class StatusFilter(admin.SimpleListFilter):
 
 
 @admin.register(FileTransfer)
-class FileTransferAdmin(ReadOnlyAdmin):
+class FileTransferAdmin(BoundedReadOnlyAdmin):
     list_display = (
         "source_path",
         "storage_location",
@@ -164,8 +160,9 @@ class FileTransferAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Retry the chosen transfers")
     def retry(self, request: HttpRequest, queryset: Any) -> None:
-        count = tasks.retry(queryset)
-        record("filetransfer.retried", by=acting(request), on=FileTransfer, detail={"files": count})
+        with transaction.atomic():
+            count = tasks.retry(queryset)
+            record("filetransfer.retried", by=acting(request), on=FileTransfer, detail={"files": count})
         going = f"Files that go on their way again: {count:,}."
         done = going if count else "None of them has failed, waits or was cancelled."
         self.message_user(request, done, "success" if count else "warning")

@@ -5,23 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.template.defaultfilters import filesizeformat
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from access.admin import acting, say_how_many
+from access.admin.base import acting, say_how_many
 from access.audit import record
 from harvest import reports, runs, tasks
-from harvest.admin.base import ReadOnlyAdmin, short
-from harvest.models import FileTransfer, HarvestRun
+from harvest.admin.base import BoundedReadOnlyAdmin, short
+from harvest.models import HarvestRun
 
 ERRORS_SHOWN = 50
 
 
 @admin.register(HarvestRun)
-class HarvestRunAdmin(ReadOnlyAdmin):
+class HarvestRunAdmin(BoundedReadOnlyAdmin):
     list_display = (
         "created_at",
         "instrument",
@@ -53,7 +54,11 @@ class HarvestRunAdmin(ReadOnlyAdmin):
         ),
         (
             "Times",
-            {"fields": ("created_at", "started_at", "walked_at", "ended_at", "seconds", "clock_offset_seconds")},
+            {"fields": ("created_at", "started_at", "walked_at", "ended_at", "seconds")},
+        ),
+        (
+            "The instrument",
+            {"fields": ("source_connection", "clock_offset_seconds")},
         ),
         (
             "Files",
@@ -102,15 +107,16 @@ class HarvestRunAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Cancel the chosen runs")
     def cancel(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        cancelled = [run for run in queryset if runs.cancel(run)]
-        for run in cancelled:
-            record("harvestrun.cancelled", by=acting(request), on=run, detail={"name": str(run)})
-        say_how_many(self, request, len(cancelled), "cancelled")
+        say_how_many(self, request, sum(runs.cancel(run, by=acting(request)) for run in queryset), "cancelled")
 
     @admin.action(description="Retry their failed, waiting and cancelled files")
     def retry(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        count = tasks.retry(FileTransfer.objects.filter(run__in=queryset.values("pk")))
-        record("harvestrun.retried", by=acting(request), on=HarvestRun, detail={"files": count})
+        count = 0
+        for run in queryset:
+            with transaction.atomic():
+                files = tasks.retry(run.transfers.all())
+                record("harvestrun.retried", by=acting(request), on=run, detail={"files": files})
+            count += files
         self.message_user(request, f"Files that go on their way again: {count:,}.", "success" if count else "warning")
 
 

@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
-from access.admin import DeletedFilter
+from access.admin.base import DeletedFilter
 from harvest.admin.actions import dry_run_page, harvest_now
 from harvest.admin.base import BoundedAdmin
 from harvest.models import HarvestRun, HarvestSchedule, RunStatus

@@ -6,7 +6,8 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from access.api.resources import IF_MATCH, NamedViewSet, acting, described, writing
+from access.api.authentication import acting
+from access.api.resources import NamedViewSet, described, writing
 from harvest import runs
 from harvest.api.serializers import (
     InstrumentSerializer,
@@ -19,6 +20,7 @@ from harvest.models import HarvestSchedule, Instrument, ServiceAccount, StorageL
 from harvest.probes import probe_instrument, probe_storage
 from harvest.storage.base import Check
 from streamweave.lib.rest.errors import Conflict
+from streamweave.lib.rest.preconditions import ETAG, IF_MATCH
 from streamweave.lib.rest.schema import problems
 
 NAMED_AT_MOST = 5
@@ -77,7 +79,7 @@ class InstrumentViewSet(NamedViewSet):
     @extend_schema(
         operation_id="resume_instrument",
         tags=["instruments"],
-        parameters=[IF_MATCH],
+        parameters=[IF_MATCH, ETAG],
         request=None,
         responses={200: InstrumentSerializer, **problems(404, 412)},
     )
@@ -86,8 +88,8 @@ class InstrumentViewSet(NamedViewSet):
         with writing():
             instrument = self.locked(pk)
             if instrument.paused_at is not None:
-                instrument.resume()
-                self.record("resumed", instrument)
+                with self.changing(instrument, "resumed"):
+                    instrument.resume()
         return self.answer(instrument)
 
 

@@ -10,17 +10,19 @@ from rest_framework import serializers, viewsets
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from access.api.resources import acting, find, writing
+from access.api.authentication import acting
+from access.api.resources import find, writing
 from access.audit import record
 from harvest import reports, runs, tasks
 from harvest.api.serializers import CauseSerializer, RunErrorSerializer, RunFileSerializer, RunSerializer
 from harvest.models import HarvestRun, RunStatus, Status, Trigger
 from streamweave.lib.rest.errors import Conflict
+from streamweave.lib.rest.query import QuerySerializer
 from streamweave.lib.rest.schema import problems
-from streamweave.lib.rest.serializers import StrictSerializer
+from streamweave.lib.rest.serializers import BigCountField
 
 
-class RunFilters(StrictSerializer):
+class RunFilters(QuerySerializer):
     """What `?…` may ask of the runs."""
 
     instrument_id = serializers.UUIDField(required=False)
@@ -32,7 +34,7 @@ class RunFilters(StrictSerializer):
     until = serializers.DateTimeField(required=False, help_text="Made before this time.")
 
 
-class RunFileFilters(StrictSerializer):
+class RunFileFilters(QuerySerializer):
     status = serializers.ChoiceField(Status.choices, required=False)
 
 
@@ -57,7 +59,7 @@ class RunDetailSerializer(RunSerializer):
 
 class RetriedSerializer(serializers.Serializer[Any]):
     run_id = serializers.UUIDField()
-    files = serializers.IntegerField(help_text="How many files go on their way again.")
+    files = BigCountField(help_text="How many files go on their way again.")
 
 
 class RunViewSet(viewsets.GenericViewSet[HarvestRun]):
@@ -73,7 +75,7 @@ class RunViewSet(viewsets.GenericViewSet[HarvestRun]):
     )
     def list(self, request: Request) -> Response:
         """The runs, newest first."""
-        asked = asked_of(RunFilters, request)
+        asked = RunFilters.read(request)
         since, until = asked.pop("since", None), asked.pop("until", None)
         chosen = HarvestRun.objects.filter(**asked)
         if since:
@@ -96,10 +98,8 @@ class RunViewSet(viewsets.GenericViewSet[HarvestRun]):
     def cancel(self, request: Request, pk: str) -> Response:
         """Cancel a queued or running one. Files that have no verified copy yet stop where they are."""
         run = self._found(pk)
-        with writing():
-            if not runs.cancel(run):
-                raise Conflict(f"It has ended already; it is {run.get_status_display().lower()}.")
-            record("harvestrun.cancelled", by=acting(request), on=run, detail={"name": str(run)})
+        if not runs.cancel(run, by=acting(request)):
+            raise Conflict(f"It has ended already; it is {run.get_status_display().lower()}.")
         return Response(RunSerializer(run).data)
 
     @extend_schema(
@@ -124,7 +124,7 @@ class RunViewSet(viewsets.GenericViewSet[HarvestRun]):
     )
     def files(self, request: Request, pk: str) -> Response:
         """What became of each of its files, newest first. A file that a later run took on belongs to that one."""
-        asked = asked_of(RunFileFilters, request)
+        asked = RunFileFilters.read(request)
         chosen = self._found(pk).transfers.select_related("record", "version")
         return self._page(chosen.with_status(asked["status"]) if asked else chosen, RunFileSerializer)
 
@@ -143,11 +143,3 @@ class RunViewSet(viewsets.GenericViewSet[HarvestRun]):
 
     def _page(self, rows: QuerySet[Any], serializer: type[serializers.BaseSerializer[Any]]) -> Response:
         return self.get_paginated_response(serializer(self.paginate_queryset(rows), many=True).data)
-
-
-def asked_of(filters: type[StrictSerializer], request: Request) -> dict[str, Any]:
-    """What the query asks by the fields of `filters`. Raises ValidationError."""
-    query = request.query_params
-    asked = filters(data={name: value for name, value in query.items() if name in filters().fields})
-    asked.is_valid(raise_exception=True)
-    return dict(asked.validated_data)

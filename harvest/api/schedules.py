@@ -11,7 +11,8 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from access.api.resources import ConfiguredViewSet, acting, described
+from access.api.authentication import acting
+from access.api.resources import ConfiguredViewSet, described
 from harvest import runs
 from harvest.api.serializers import HarvestScheduleSerializer
 from harvest.api.starting import StartedRunSerializer, start

@@ -24,6 +24,7 @@ from harvest.storage.base import StorageError
 from harvest.storage.names import INSTRUMENT_FOLDER, encode_name
 from hooks.text import why_not_json
 from streamweave.lib.rest.configured import ConfiguredSerializer, NamedSerializer, Reference
+from streamweave.lib.rest.serializers import BigCountField, BoundedModelSerializer, CountField
 
 MAX_CONFIG_BYTES = 65536
 TIMES = ("created_at", "updated_at", "deleted_at")
@@ -132,14 +133,14 @@ class HarvestScheduleSerializer(ConfiguredSerializer):
         return instrument
 
 
-class RunSerializer(serializers.ModelSerializer[HarvestRun]):
+class RunSerializer(BoundedModelSerializer):
     """A run as lists tell of it."""
 
     schedule_id = serializers.UUIDField(read_only=True, allow_null=True)
     instrument_id = serializers.UUIDField(read_only=True)
     storage_location_id = serializers.UUIDField(read_only=True)
     started_by_id = serializers.UUIDField(read_only=True, allow_null=True)
-    files_waiting = serializers.IntegerField(read_only=True)
+    files_waiting = BigCountField(read_only=True)
 
     class Meta:
         model = HarvestRun
@@ -148,6 +149,7 @@ class RunSerializer(serializers.ModelSerializer[HarvestRun]):
             *("scheduled_for", "missed_slots", "created_at", "updated_at", "started_at", "walked_at", "ended_at"),
             *("attempts", "next_attempt_at", "files_seen", "files_discovered", "files_completed", "files_skipped"),
             *("files_failed", "files_waiting", "bytes_transferred", "walk_errors", "clock_offset_seconds"),
+            "source_connection",
             *("error_code", "error_message"),
         )
         read_only_fields = fields
@@ -157,7 +159,7 @@ class CauseSerializer(serializers.Serializer[Any]):
     """Why some files of a run, or the run itself, have not come to the end as hoped; one of them as an example."""
 
     kind = serializers.CharField(help_text="failed, waiting, left out, could not be read, …")
-    files = serializers.IntegerField(help_text="How many; 0 for the run itself.")
+    files = BigCountField(help_text="How many; 0 for the run itself.")
     what = serializers.CharField(help_text="The phase and the code of the error, or the state.")
     message = serializers.CharField()
     path = serializers.CharField(help_text="Of one of the files; empty for the run itself.")
@@ -170,18 +172,18 @@ class RunFileSerializer(serializers.Serializer[Any]):
     transfer_id = serializers.UUIDField(source="pk")
     persistent_id = serializers.CharField(source="record.persistent_id")
     source_path = serializers.CharField(source="record.source_path")
-    size_bytes = serializers.IntegerField(source="version.size_bytes")
+    size_bytes = BigCountField(source="version.size_bytes")
     storage_location_id = serializers.UUIDField()
     status = serializers.ChoiceField(Status.choices)
     state = serializers.CharField()
     reason = serializers.CharField(allow_null=True)
     waiting_reason = serializers.CharField(allow_null=True)
-    attempts = serializers.IntegerField()
+    attempts = CountField()
     next_attempt_at = serializers.DateTimeField(allow_null=True)
     error_phase = serializers.CharField(allow_null=True)
     error_code = serializers.CharField(allow_null=True)
     error_message = serializers.CharField(allow_null=True)
-    bytes_transferred = serializers.IntegerField(allow_null=True)
+    bytes_transferred = BigCountField(allow_null=True)
     completed_at = serializers.DateTimeField(allow_null=True)
 
 

@@ -8,10 +8,9 @@ from typing import Any
 from rest_framework import serializers
 
 from access.api.resources import writing
-from access.audit import record
 from access.models import User
-from harvest import runs, tasks
-from harvest.models import HarvestRun, HarvestSchedule, Trigger
+from harvest import tasks
+from harvest.models import HarvestSchedule
 
 NOT_SENT = (
     "The run is queued, but the workers could not be told of it, because the broker cannot be reached. It begins by"
@@ -35,11 +34,7 @@ def start(schedules: Iterable[HarvestSchedule], *, by: User) -> list[dict[str, A
     The runs are in the database when this returns, whether or not the broker could be reached; the sweep reminds of
     them again. Callers have asked `runs.obstacle` before.
     """
-    begun: list[HarvestRun] = []
     with writing():
-        for schedule in schedules:
-            run = runs.request(schedule, trigger=Trigger.PERSON, by=by)
-            record("harvestschedule.triggered", by=by, on=schedule, detail={"run": str(run.pk)})
-            begun.append(run)
+        begun = [tasks.write_down(schedule, by=by) for schedule in schedules]
     warning = None if tasks.remind(begun) else NOT_SENT
     return [{"run": run, "warning": warning} for run in begun]

@@ -1,7 +1,7 @@
 """What is remembered: equipment, schedules, runs, files and their transfers."""
 
 from harvest.models.equipment import MASK, Instrument, ReplacedFile, ServiceAccount, StorageLocation
-from harvest.models.files import FileRecord, FileVersion, Origin, path_key
+from harvest.models.files import FileRecord, FileVersion, Origin, mint_arks, path_key
 from harvest.models.runs import OPEN, HarvestRun, RunError, RunStatus, Trigger
 from harvest.models.schedules import HarvestSchedule, MissedRun
 from harvest.models.states import BEFORE_A_COPY, ENDS, STORED, UNFINISHED, WAY, State, Status
@@ -34,5 +34,6 @@ __all__ = [
     "Status",
     "StorageLocation",
     "Trigger",
+    "mint_arks",
     "path_key",
 ]

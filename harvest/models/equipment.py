@@ -18,9 +18,12 @@ from django.db.models.functions import Lower
 from harvest.storage import KINDS, open_storage, storage_class
 from harvest.storage.base import RESERVED, Fault, Storage, StorageError
 from harvest.storage.names import INSTRUMENT_FOLDER, encode_name
+from streamweave.lib.hosts import why_no_host
 from streamweave.lib.models import SoftDeletedModel
 from streamweave.lib.secrets import EncryptedTextField, SecretError
 
+STORAGE_REQUESTS_IN_FLIGHT = 32
+"""How many requests a storage may have under way: it is there for us, unlike an instrument's computer."""
 MASK = "****"
 """What is shown in place of a secret; sent back, it keeps the secret as it is."""
 
@@ -232,6 +235,8 @@ class Instrument(SoftDeletedModel):
 
     def _clean_address(self) -> None:
         """Open the share without touching it, with a stand-in for the log-in: does the address make sense?"""
+        if why := why_no_host(self.cifs_host):
+            raise ValidationError({"cifs_host": why})
         stand_in = {"username": "x", "password": "x"}
         for field, base_path in (("cifs_host", ""), ("cifs_base_path", self.cifs_base_path)):
             config = {"host": self.cifs_host, "share": self.cifs_share, **stand_in}
@@ -263,7 +268,9 @@ class Instrument(SoftDeletedModel):
             "username": account.username,
             "password": account.opened_password,
         }
-        return open_storage("cifs", self.cifs_base_path, config, kinds=storage_kinds())
+        source = open_storage("cifs", self.cifs_base_path, config, kinds=storage_kinds())
+        source.tune(requests_in_flight=self.max_requests_in_flight, pipelined=settings.SMB_PIPELINED)
+        return source
 
 
 class StorageLocation(SoftDeletedModel):
@@ -325,7 +332,9 @@ class StorageLocation(SoftDeletedModel):
 
     def open(self) -> Storage:
         """The storage, not connected yet. Raises StorageError(configuration)."""
-        return open_storage(self.type, self.base_path, self.config_in_clear, kinds=storage_kinds())
+        storage = open_storage(self.type, self.base_path, self.config_in_clear, kinds=storage_kinds())
+        storage.tune(requests_in_flight=STORAGE_REQUESTS_IN_FLIGHT, pipelined=settings.SMB_PIPELINED)
+        return storage
 
     def clean(self) -> None:
         try:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Iterable
 from typing import Any, ClassVar, Self
 
 from django.conf import settings
 from django.db import models
-from django.db.models import F, Q, Value
-from django.db.models.functions import Upper
+from django.db.models import F, Q
 from django.utils import timezone
 
 from access.sight import visible_files
 from harvest.models.equipment import Instrument
-from harvest.models.searching import BeginsWith, HasFact, Like, as_like, escaped
+from harvest.models.searching import BeginsWith, HasFact
 from streamweave.lib import ark
 from streamweave.lib.models import TimestampedModel, TimestampedQuerySet
 
@@ -26,7 +24,11 @@ def path_key(path: str) -> uuid.UUID:
 
 
 def mint_ark() -> str:
-    return ark.mint(settings.ARK_NAAN, settings.ARK_SHOULDER)
+    return mint_arks(1)[0]
+
+
+def mint_arks(count: int) -> list[str]:
+    return ark.mint_many(settings.ARK_NAAN, settings.ARK_SHOULDER, count)
 
 
 class Origin(models.TextChoices):
@@ -46,17 +48,6 @@ class FileRecordQuerySet(TimestampedQuerySet):
         """Those whose source path begins with `start`, in exactly these letters."""
         return self.filter(BeginsWith(F("source_path"), start))
 
-    def named(self, glob: str) -> Self:
-        """Those whose name matches `glob`: `*` any run of characters, `?` one, letter case aside."""
-        like = Upper(Value(as_like(glob)))
-        # the name is the end of the path, whose index of trigrams serves both
-        tail = Upper(Value(f"%{as_like(glob)}"))
-        return self.filter(Like(Upper("filename"), like), Like(Upper("source_path"), tail))
-
-    def mentioning(self, words: Iterable[str]) -> Self:
-        """Those whose source path holds each of `words` somewhere, letter case aside."""
-        return self.filter(*(Like(Upper("source_path"), Upper(Value(f"%{escaped(word)}%"))) for word in words))
-
     def with_fact(self, key: str, value: str) -> Self:
         """Those whose metadata say `value` of `key`: this text, or the number or constant that it spells."""
         return self.filter(HasFact(F("metadata"), (key, value)))
@@ -69,9 +60,10 @@ class FileRecord(TimestampedModel):
     replaced at its path starts a new generation; one that changed, a new version.
     """
 
-    persistent_id = models.CharField(max_length=100, unique=True, default=mint_ark, editable=False)
+    persistent_id = models.CharField(max_length=100, default=mint_ark, editable=False)
     persistent_id_type = models.CharField(max_length=20, default="ark", editable=False)
-    instrument = models.ForeignKey(Instrument, on_delete=models.PROTECT, related_name="files")
+    # db_index=False here and below: another index begins with the column, and a second one only costs
+    instrument = models.ForeignKey(Instrument, on_delete=models.PROTECT, related_name="files", db_index=False)
     source_path = models.TextField(help_text="As the share names it, below the instrument's folder.")
     source_path_key = models.UUIDField(editable=False)
     generation = models.PositiveIntegerField(default=1)
@@ -96,6 +88,8 @@ class FileRecord(TimestampedModel):
     class Meta:
         ordering = ("-first_discovered_at", "-id")
         constraints = [
+            # unique=True would make a second index, for patterns, that nobody asks
+            models.UniqueConstraint(fields=["persistent_id"], name="file_persistent_id_unique"),
             models.UniqueConstraint(
                 fields=["instrument", "source_path_key", "generation"], name="file_one_per_generation"
             ),
@@ -121,7 +115,7 @@ class FileRecord(TimestampedModel):
 class FileVersion(TimestampedModel):
     """One content of a file. It may change until its first verified copy and is frozen then."""
 
-    record = models.ForeignKey(FileRecord, on_delete=models.CASCADE, related_name="versions")
+    record = models.ForeignKey(FileRecord, on_delete=models.CASCADE, related_name="versions", db_index=False)
     number = models.PositiveIntegerField(default=1)
     size_bytes = models.BigIntegerField()
     source_mtime = models.DateTimeField()

@@ -72,6 +72,9 @@ class HarvestRun(TimestampedModel):
     clock_offset_seconds = models.FloatField(
         null=True, blank=True, help_text="How far the share's clock is ahead of ours."
     )
+    source_connection = models.TextField(
+        null=True, blank=True, help_text="How the share was connected: dialect, signing, how many requests at once."
+    )
     manifest_parts = models.PositiveIntegerField(default=0, editable=False)
     error_code = models.CharField(max_length=40, null=True, blank=True)
     error_message = models.TextField(null=True, blank=True)

@@ -108,7 +108,8 @@ class HarvestSchedule(SoftDeletedModel):
         wake_up: dict[str, Any] = {"crontab": None, "interval": None, "enabled": self.enabled and not self.deleted_at}
         if celery_can_express(self.cron_expression):
             minute, hour, day_of_month, month_of_year, day_of_week = self.cron_expression.split()
-            wake_up["crontab"], _ = CrontabSchedule.objects.get_or_create(
+            wake_up["crontab"] = _shared(
+                CrontabSchedule,
                 minute=minute,
                 hour=hour,
                 day_of_month=day_of_month,
@@ -117,7 +118,7 @@ class HarvestSchedule(SoftDeletedModel):
                 timezone=ZoneInfo(self.timezone),
             )
         else:
-            wake_up["interval"], _ = IntervalSchedule.objects.get_or_create(every=1, period=IntervalSchedule.MINUTES)
+            wake_up["interval"] = _shared(IntervalSchedule, every=1, period=IntervalSchedule.MINUTES)
         task, _ = PeriodicTask.objects.update_or_create(
             name=f"harvest {self.pk}",
             defaults={**wake_up, "task": WAKE_UP_TASK, "args": json.dumps([str(self.pk)]), "description": str(self)},
@@ -131,6 +132,12 @@ class HarvestSchedule(SoftDeletedModel):
         if not self.enabled or self.deleted_at:
             return []
         return cron.next_slots(self.cron_expression, self.timezone, now(), count)
+
+
+def _shared(model: Any, **timing: Any) -> Any:
+    """The row of django-celery-beat with this timing, or a new one. Nothing there keeps two that come at the same
+    moment from making one each, and either will do."""
+    return model.objects.filter(**timing).order_by("pk").first() or model.objects.create(**timing)
 
 
 def celery_can_express(expression: str) -> bool:

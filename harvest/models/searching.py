@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from django.db import models
-from django.db.models import Lookup
+from django.db.models import Lookup, Q, Value
+from django.db.models.functions import Upper
 
 if TYPE_CHECKING:
     Condition = Lookup[Any]
@@ -50,6 +52,28 @@ class Like(Condition):
     def as_sqlite(self, compiler: Any, connection: Any) -> Sql:
         sql, params = self.as_sql(compiler, connection)
         return rf"{sql} ESCAPE '\'", params
+
+
+def named(glob: str) -> Q:
+    """Files whose name matches `glob`: `*` any run of characters, `?` one, letter case aside."""
+    like = Upper(Value(as_like(glob)))
+    # the name is the end of the path, whose index of trigrams serves both
+    tail = Upper(Value(f"%{as_like(glob)}"))
+    return Q(Like(Upper("filename"), like), Like(Upper("source_path"), tail))
+
+
+def mentioning(words: Iterable[str]) -> Q:
+    """Files whose source path holds each of `words` somewhere, letter case aside."""
+    return Q(*(Like(Upper("source_path"), Upper(Value(f"%{escaped(word)}%"))) for word in words))
+
+
+class RowByRow(models.Func):
+    """A condition, a `Q`, in a form in which the database looks for no index to meet it, but at each row that the other
+    conditions leave."""
+
+    template = "(%(expressions)s) IS TRUE"
+    arity = 1
+    output_field = models.BooleanField()
 
 
 class BeginsWith(Condition):

@@ -24,6 +24,15 @@ class LeaseLostError(Exception):
     """Somebody else has taken over the work; what is not written yet must not be written."""
 
 
+_TIMES = ("created_at", "updated_at")
+_OF_NO_USE_TO_A_WORKER = (
+    *(f"{prefix}{field}" for prefix in ("", "record__", "version__") for field in _TIMES),
+    *("started_at", "completed_at", "manifested_at", "lease_expires_at", "next_attempt_at"),
+    *("record__first_discovered_at", "record__source_mtime"),
+)
+"""Times above all, each of which costs as much to read as several other fields."""
+
+
 class FileTransferQuerySet(TimestampedQuerySet):
     def visible_to(self, user: Any) -> Self:
         """The transfers of the files that `user` may see."""
@@ -78,33 +87,38 @@ class FileTransferQuerySet(TimestampedQuerySet):
         A compare-and-swap: of two that claim the same rows, one gets them. Files that were lost in a batch before are
         taken in smaller batches only. Returns the token and what it holds, oldest first; nothing where nothing is due.
         """
-        due = self.due(now).order_by("created_at", "id")
-        first = due.values("batch_limit").first()
         token = uuid.uuid4()
-        if first is None:
-            return token, []
-        due = due.filter(batch_limit=first["batch_limit"])[: min(limit, first["batch_limit"] or limit)]
+        due = self.due(now).order_by("created_at", "id").values_list("pk", "version__size_bytes", "batch_limit")[:limit]
         chosen: list[uuid.UUID] = []
-        total_bytes = 0
-        for pk, size_bytes in due.values_list("pk", "version__size_bytes"):
+        first_limit, total_bytes = None, 0
+        for pk, size_bytes, batch_limit in due:
+            if not chosen:
+                first_limit = batch_limit
+                limit = min(limit, batch_limit or limit)
             total_bytes += size_bytes
-            if chosen and total_bytes > limit_bytes:
+            if chosen and (len(chosen) == limit or total_bytes > limit_bytes or batch_limit != first_limit):
                 break
             chosen.append(pk)
+        if not chosen:
+            return token, []
         FileTransfer.objects.filter(pk__in=chosen).due(now).update(
             lease_token=token,
             lease_expires_at=now + timedelta(seconds=settings.LEASE_SECONDS),
             lease_holder=holder,
             lease_size=len(chosen),
+            carry_attempts=F("carry_attempts") + 1,
             started_at=models.functions.Coalesce("started_at", now),
         )
         held = list(
             FileTransfer.objects.filter(lease_token=token)
-            .select_related("record", "version", "storage_location")
+            .select_related("record", "version")
+            .defer(*_OF_NO_USE_TO_A_WORKER)
             .order_by("created_at", "id")
         )
+        locations = StorageLocation.objects.in_bulk({transfer.storage_location_id for transfer in held})
         for transfer in held:
             transfer.version.record = transfer.record
+            transfer.storage_location = locations[transfer.storage_location_id]
         return token, held
 
     def take_back_abandoned(self, now: datetime) -> int:
@@ -135,7 +149,8 @@ class FileTransfer(TimestampedModel):
     """The way of one version to one storage: its state, who works on it, and why it has not gone further."""
 
     record = models.ForeignKey(FileRecord, on_delete=models.CASCADE, related_name="transfers")
-    version = models.ForeignKey(FileVersion, on_delete=models.CASCADE, related_name="transfers")
+    # db_index=False here and below: another index begins with the column, and a second one only costs
+    version = models.ForeignKey(FileVersion, on_delete=models.CASCADE, related_name="transfers", db_index=False)
     scheduled_storage = models.ForeignKey(
         StorageLocation,
         on_delete=models.PROTECT,
@@ -147,9 +162,16 @@ class FileTransfer(TimestampedModel):
         on_delete=models.PROTECT,
         related_name="transfers",
         help_text="Where it goes; a hook may redirect.",
+        db_index=False,
     )
     run = models.ForeignKey(
-        HarvestRun, null=True, blank=True, on_delete=models.SET_NULL, related_name="transfers", help_text="The newest."
+        HarvestRun,
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="transfers",
+        help_text="The newest.",
+        db_index=False,
     )
     state = models.CharField(max_length=20, choices=State, default=State.DISCOVERED)
     reason = models.TextField(null=True, blank=True, help_text="Why it was skipped, or ended otherwise.")
@@ -181,7 +203,7 @@ class FileTransfer(TimestampedModel):
         null=True, blank=True, help_text="Below the storage's base path; reserved before copying."
     )
     stored_path_key = models.UUIDField(null=True, blank=True, editable=False)
-    carry_attempts = models.PositiveIntegerField(default=0, editable=False)
+    carry_attempts = models.PositiveIntegerField(default=0, editable=False)  # with each claim; names what it stages
     staged_ref = models.TextField(null=True, blank=True, editable=False)
     staged_proof = models.CharField(max_length=30, null=True, blank=True, editable=False)
     staged_published = models.BooleanField(default=False, editable=False)
@@ -232,6 +254,11 @@ class FileTransfer(TimestampedModel):
         indexes = [
             models.Index(fields=["-created_at", "-id"], name="transfer_newest"),
             models.Index(fields=["run", "state"], name="transfer_run_state"),
+            models.Index(
+                fields=["run", "created_at", "id"],
+                condition=Q(state__in=UNFINISHED, given_up=False),
+                name="transfer_next",
+            ),
             models.Index(
                 fields=["next_attempt_at"],
                 condition=Q(state__in=UNFINISHED, given_up=False),

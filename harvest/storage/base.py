@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
@@ -133,6 +134,42 @@ class Staged:
     published: bool = False
 
 
+class Reading(ABC):
+    """One file of `Storage.read_many`; use it before the next is asked for, with which it may share buffers."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    @abstractmethod
+    def chunks(self) -> Iterator[bytes | memoryview]:
+        """The bytes, once, in pieces of at most CHUNK_BYTES; a piece is valid until the next is asked for.
+
+        Raises StorageError, with Fault.CHANGED where the file is seen not to have the size of its entry; unless that
+        concerns the whole storage, the next file can still be read.
+        """
+
+    @abstractmethod
+    def look(self) -> Entry:
+        """The file as it is after its last byte was read: a fresh look, or what closing its handle told. Raises
+        StorageError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """One file for `Storage.write_many`: see `Storage.write`. `size_bytes` is what is expected, `modified_at` the time
+    of last change that the copy shall have, where the storage can keep one."""
+
+    path: str
+    token: str
+    chunks: Iterable[bytes | memoryview]
+    size_bytes: int
+    modified_at: datetime | None = None
+
+
+class WithdrawnError(Exception):
+    """Raised by the chunks of an Incoming: the file shall not be written after all. The others go on."""
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
     """One finding of `Storage.check`: what was tried, whether it went well, and what to do if not."""
@@ -152,11 +189,22 @@ class Storage(ABC):
     """The keys of the connection_config that are encrypted at rest and shown as `****`."""
     folds_case: ClassVar[bool] = False
     """Whether `A` and `a` name the same file here."""
+    publishes_at_once: ClassVar[bool] = False
+    """Whether `write` may give a file its final name already."""
 
     @classmethod
     @abstractmethod
     def from_config(cls, base_path: str, config: Mapping[str, Any]) -> Self:
         """The storage that `config` (valid by `config_schema`, secrets in clear) describes. Touches nothing yet."""
+
+    def tune(self, *, requests_in_flight: int | None = None, pipelined: bool = True) -> None:
+        """How much may be asked of it at once: at most so many requests under way, or, not `pipelined`, one. Call it
+        before connecting. A kind that has no such limits of its own does nothing."""
+        return
+
+    def describe(self) -> str:
+        """How it is connected, in a line for a person. Raises StorageError."""
+        return self.kind
 
     def __enter__(self) -> Self:
         self.connect()
@@ -202,6 +250,15 @@ class Storage(ABC):
         it) to close the handle.
         """
 
+    def read_many(self, entries: Iterable[Entry]) -> Generator[Reading]:
+        """Each file of `entries` in turn, as `read` would give it: what an Entry says (its size above all) lets a
+        storage ask for many at once. A file that cannot be read raises from its chunks and stops none of the others.
+
+        Close the iterator (or exhaust it) to close what is open.
+        """
+        for entry in entries:
+            yield _OneByOne(entry.path, self.read, self.stat)
+
     # ------------------------------------------------------------------------------------------------- writing
 
     @abstractmethod
@@ -213,15 +270,36 @@ class Storage(ABC):
         """
 
     @abstractmethod
-    def write(self, path: str, token: str, chunks: Iterable[bytes]) -> Staged:
+    def write(
+        self, path: str, token: str, chunks: Iterable[bytes | memoryview], *, modified_at: datetime | None = None
+    ) -> Staged:
         """Take the bytes in, hidden from everybody, on the way to `path`; nothing is visible at `path` yet, except
         where the result says published.
 
         `token` is unique to the attempt and makes the temporary name; one that exists already is never written over
         (StorageError exists). If `chunks` raises, what was written is discarded and the exception passes through.
-        Parent folders are made as needed. Raises StorageError(exists) where the kind publishes at once and `path` is
-        taken.
+        Parent folders are made as needed. `modified_at` becomes the copy's time of last change, where the storage can
+        keep one. Raises StorageError(exists) where the kind publishes at once and `path` is taken.
         """
+
+    def write_many(self, files: Iterable[Incoming]) -> Generator[Staged | StorageError | WithdrawnError]:
+        """`write` each of `files`; per file, in order, what was staged or what went wrong. The results may lag behind
+        the files that were taken, so that a storage can have many under way.
+
+        The chunks of one file are consumed, if at all, before the next file is asked for. Of a file whose chunks raise
+        WithdrawnError, nothing stays and that is its result; anything else that chunks or `files` raise passes
+        through: of the file it met, and of those whose results were not yielded yet, nothing stays. A StorageError
+        that concerns the whole storage is raised.
+        """
+        for file in files:
+            try:
+                yield self.write(file.path, file.token, file.chunks, modified_at=file.modified_at)
+            except WithdrawnError as withdrawn:
+                yield withdrawn
+            except StorageError as error:
+                if error.whole_storage:
+                    raise
+                yield error
 
     @abstractmethod
     def make_durable(self, staged: Sequence[Staged]) -> None:
@@ -234,6 +312,14 @@ class Storage(ABC):
 
         Raises StorageError(not_found) where they are gone.
         """
+
+    def read_back_many(self, staged: Iterable[Staged]) -> Generator[Reading]:
+        """`read_back` each of `staged` in turn; see `read_many`. Looking at one is not supported."""
+        for item in staged:
+            yield _OneByOne(item.path, partial(self._read_back, item), self.stat)
+
+    def _read_back(self, staged: Staged, _: str) -> Iterator[bytes]:
+        return self.read_back(staged)
 
     @abstractmethod
     def publish(self, staged: Sequence[Staged]) -> Iterator[StorageError | None]:
@@ -290,3 +376,19 @@ class Storage(ABC):
         """Try step by step what a harvest needs (reach, log in, list, and with `write` also write, read back,
         publish without replacing, delete) and say how each went. Leaves nothing behind and never raises
         StorageError."""
+
+
+class _OneByOne(Reading):
+    """A file that is opened when its bytes are asked for, and looked at anew after."""
+
+    def __init__(
+        self, path: str, read: Callable[[str], Iterator[bytes | memoryview]], stat: Callable[[str], Entry]
+    ) -> None:
+        super().__init__(path)
+        self._read, self._stat = read, stat
+
+    def chunks(self) -> Iterator[bytes | memoryview]:
+        return self._read(self.path)
+
+    def look(self) -> Entry:
+        return self._stat(self.path)

@@ -83,10 +83,12 @@ def encode_name(name: str, rules: Rules) -> str:
         raise StorageError(Fault.NAME, "A file or folder without a name cannot be stored.")
     if name in (".", ".."):
         return name[:-1] + _escape(".")
-    encoded = "".join(
-        _escape(character) if rules.illegal.match(character) or _looks_encoded(name, position) else character
-        for position, character in enumerate(name)
-    )
+    encoded = name
+    if "%" in name or rules.illegal.search(name):
+        encoded = "".join(
+            _escape(character) if rules.illegal.match(character) or _looks_encoded(name, position) else character
+            for position, character in enumerate(name)
+        )
     if encoded[-1] in rules.illegal_end:
         encoded = encoded[:-1] + _escape(encoded[-1])
     if rules.devices and rules.devices.match(encoded):

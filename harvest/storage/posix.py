@@ -12,8 +12,8 @@ import errno
 import os
 import stat
 import uuid
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Self
 
@@ -25,6 +25,7 @@ from harvest.storage.base import (
     Entry,
     Fault,
     Proof,
+    Reading,
     Staged,
     Storage,
     StorageError,
@@ -43,6 +44,10 @@ _RENAME_NOREPLACE = 1  # <linux/fs.h>
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST = datetime.max.replace(tzinfo=UTC)
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
+_HOLE_BYTES = 64 * 1024
+_BUFFER_BYTES = 256 * 1024
+"""In which bytes are read back: small enough to stay in the processor's cache until they are summed."""
+_ZEROS = bytes(CHUNK_BYTES)
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 _STEPS: Steps = (("open the folder", frozenset({Fault.NOT_MOUNTED, Fault.DENIED, Fault.CONFIGURATION})),)
@@ -102,6 +107,7 @@ class PosixStorage(Storage):
             )
         self.base_path = base_path
         self._base: int | None = None
+        self._temporary: int | None = None
 
     @classmethod
     def from_config(cls, base_path: str, config: Mapping[str, Any]) -> Self:
@@ -121,6 +127,7 @@ class PosixStorage(Storage):
             raise classify(error, self.base_path, "") from error
 
     def close(self) -> None:
+        self._close_temporary_folder()
         if self._base is not None:
             os.close(self._base)
             self._base = None
@@ -171,54 +178,69 @@ class PosixStorage(Storage):
 
     def read(self, path: str, *, offset: int = 0) -> Generator[bytes]:
         with self._parent(path) as (folder, name):
-            yield from self._read(folder, name, path, offset=offset, past_cache=False)
+            yield from self._read(folder, name, path, offset=offset)
 
-    def _read(self, folder: int, name: str, path: str, *, offset: int, past_cache: bool) -> Iterator[bytes]:
-        with self._told(path):
-            handle = os.open(name, _READ, dir_fd=folder)
+    def _read(self, folder: int, name: str, path: str, *, offset: int) -> Iterator[bytes]:
         try:
-            with self._told(path):
-                if past_cache:
-                    os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
-                os.lseek(handle, offset, os.SEEK_SET)
-                piece = os.read(handle, CHUNK_BYTES)
-            while piece:
-                yield piece
-                with self._told(path):
-                    piece = os.read(handle, CHUNK_BYTES)
-        finally:
-            os.close(handle)
+            handle = os.open(name, _READ, dir_fd=folder)
+            try:
+                if offset:
+                    os.lseek(handle, offset, os.SEEK_SET)
+                while piece := os.read(handle, CHUNK_BYTES):
+                    yield piece
+            finally:
+                os.close(handle)
+        except OSError as error:
+            raise self._explained(error, path) from error
 
     # ------------------------------------------------------------------------------------------------- writing
 
     def stored_path(self, path: str) -> str:
         return names.encode(path, names.POSIX)
 
-    def write(self, path: str, token: str, chunks: Iterable[bytes]) -> Staged:
+    def write(
+        self, path: str, token: str, chunks: Iterable[bytes | memoryview], *, modified_at: datetime | None = None
+    ) -> Staged:
         names.split(path)
         names.check_token(token)
-        with self._temporary_folder() as folder:
-            with self._told(path):
-                handle = os.open(token, _CREATE, 0o666, dir_fd=folder)
-            try:
-                size_bytes = self._fill(handle, chunks, path)
-            except BaseException:
-                with suppress(OSError):
-                    os.unlink(token, dir_fd=folder)
-                raise
+        handle = self._create(token, path)
+        try:
+            size_bytes = self._fill(handle, chunks, path, modified_at)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(token, dir_fd=self._temporary_folder())
+            raise
         return Staged(ref=token, path=path, size_bytes=size_bytes, proof=Proof.READ_BACK)
 
-    def _fill(self, handle: int, chunks: Iterable[bytes], path: str) -> int:
-        """Write `chunks` and close `handle`; a network file system may report only then that it is full."""
-        size_bytes = 0
+    def _create(self, token: str, path: str) -> int:
+        with self._told(path):
+            try:
+                return os.open(token, _CREATE, 0o666, dir_fd=self._temporary_folder())
+            except FileNotFoundError:  # somebody has removed the folder since we opened it
+                self._close_temporary_folder()
+                return os.open(token, _CREATE, 0o666, dir_fd=self._temporary_folder())
+
+    def _fill(self, handle: int, chunks: Iterable[bytes | memoryview], path: str, modified_at: datetime | None) -> int:
+        """Write `chunks` and close `handle`; a network file system may report only then that it is full. Pieces of
+        nothing but zeros become holes."""
+        size_bytes, ends_in_hole = 0, False
         try:
             for chunk in chunks:
-                rest = memoryview(chunk)
-                while rest:
-                    with self._told(path, written_bytes=size_bytes):
-                        written = os.write(handle, rest)
-                    size_bytes += written
-                    rest = rest[written:]
+                try:
+                    ends_in_hole = _is_hole(chunk)
+                    if ends_in_hole:
+                        os.lseek(handle, len(chunk), os.SEEK_CUR)
+                    else:
+                        _write_all(handle, chunk)
+                except OSError as error:
+                    raise self._explained(error, path, written_bytes=size_bytes) from error
+                size_bytes += len(chunk)
+            with self._told(path, written_bytes=size_bytes):
+                if ends_in_hole:
+                    os.ftruncate(handle, size_bytes)
+                if modified_at is not None:
+                    moment = (modified_at - _EPOCH) // timedelta(microseconds=1) * 1000
+                    os.utime(handle, ns=(moment, moment))
         except BaseException:
             with suppress(OSError):
                 os.close(handle)
@@ -233,19 +255,22 @@ class PosixStorage(Storage):
         it hid write errors), reading back past the cache does."""
         if not staged:
             return
-        with self._temporary_folder() as folder:
-            if len(staged) >= SYNC_ALL_FROM:
-                with self._told(""):
-                    _call(_LIBC.syncfs, folder)
-                return
-            for item in staged:
-                try:
-                    self._sync(folder, item.ref, item.path)
-                except StorageError as error:  # what is gone is told when it is read back, and holds nobody up
-                    if error.fault is not Fault.NOT_FOUND:
-                        raise
-            with self._told(""):
-                os.fsync(folder)
+        folder = self._temporary_folder()
+        if len(staged) >= SYNC_ALL_FROM:
+            self._sync_all()
+            return
+        for item in staged:
+            try:
+                self._sync(folder, item.ref, item.path)
+            except StorageError as error:  # what is gone is told when it is read back, and holds nobody up
+                if error.fault is not Fault.NOT_FOUND:
+                    raise
+        with self._told(""):
+            os.fsync(folder)
+
+    def _sync_all(self) -> None:
+        with self._told(""):
+            _call(_LIBC.syncfs, self._connected())
 
     def _sync(self, folder: int, name: str, path: str) -> None:
         with self._told(path):
@@ -256,31 +281,56 @@ class PosixStorage(Storage):
                 os.close(handle)
 
     def read_back(self, staged: Staged) -> Iterator[bytes]:
+        return (bytes(piece) for piece in self._echo(staged, bytearray(_BUFFER_BYTES)))
+
+    def read_back_many(self, staged: Iterable[Staged]) -> Generator[Reading]:
+        buffer = bytearray(_BUFFER_BYTES)
+        for item in staged:
+            yield _ReadBack(item.path, self._echo(item, buffer))
+
+    def _echo(self, staged: Staged, buffer: bytearray) -> Iterator[memoryview]:
+        """The bytes, all pieces in the one `buffer`."""
         names.check_token(staged.ref)
-        with self._temporary_folder() as folder:
-            yield from self._read(folder, staged.ref, staged.path, offset=0, past_cache=True)
+        view, passed_bytes = memoryview(buffer), 0
+        try:
+            handle = os.open(staged.ref, _READ, dir_fd=self._temporary_folder())
+            try:
+                os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+                while count := os.readv(handle, [buffer]):
+                    yield view[:count]
+                    passed_bytes += count
+                    if count < len(buffer) and passed_bytes == staged.size_bytes:
+                        return  # more was asked for, and there is none
+            finally:
+                os.close(handle)
+        except OSError as error:
+            raise self._explained(error, staged.path) from error
 
     def publish(self, staged: Sequence[Staged]) -> Iterator[StorageError | None]:
         touched: set[tuple[str, ...]] = set()
         try:
-            for item in staged:
-                try:
-                    self._publish(item, touched)
-                except StorageError as error:
-                    yield error
-                else:
-                    yield None
+            with ExitStack() as opened:
+                where: tuple[tuple[str, ...], int] | None = None
+                for item in staged:
+                    try:
+                        names.check_token(item.ref)
+                        *above, name = names.split(item.path)
+                        with self._told(item.path):  # before folders are made for nothing
+                            os.stat(item.ref, dir_fd=self._temporary_folder(), follow_symlinks=False)
+                        if where is None or where[0] != tuple(above):
+                            opened.close()
+                            where = None
+                            folder = opened.enter_context(self._folder(tuple(above), made=touched, path=item.path))
+                            where = tuple(above), folder
+                        with self._told(item.path):
+                            _rename_without_replacing(self._temporary_folder(), item.ref, where[1], name)
+                        touched.add(where[0])
+                    except StorageError as error:
+                        yield error
+                    else:
+                        yield None
         finally:
             self._sync_folders(touched)
-
-    def _publish(self, staged: Staged, touched: set[tuple[str, ...]]) -> None:
-        names.check_token(staged.ref)
-        parts = names.split(staged.path)
-        with self._temporary_folder() as source, self._told(staged.path):
-            os.stat(staged.ref, dir_fd=source, follow_symlinks=False)  # before folders are made for nothing
-            with self._folder(parts[:-1], made=touched, path=staged.path) as target:
-                _rename_without_replacing(source, staged.ref, target, parts[-1])
-        touched.add(parts[:-1])
 
     def discard(self, ref: str, path: str) -> None:
         names.check_token(ref)
@@ -312,7 +362,8 @@ class PosixStorage(Storage):
         parts = names.split(path)
         staged = self.write(path, f"reserved-{uuid.uuid4().hex}", [content])
         touched = {parts[:-1]}
-        with self._temporary_folder() as source, self._folder(parts[:-1], made=touched) as target:
+        source = self._temporary_folder()
+        with self._folder(parts[:-1], made=touched) as target:
             self._sync(source, staged.ref, path)
             with self._told(path):
                 os.replace(staged.ref, parts[-1], src_dir_fd=source, dst_dir_fd=target)
@@ -326,7 +377,7 @@ class PosixStorage(Storage):
         return found.f_bavail * found.f_frsize
 
     def leftovers(self) -> Iterator[tuple[str, str]]:
-        with self._temporary_folder() as folder, self._told(""), os.scandir(folder) as listing:
+        with self._told(""), os.scandir(self._temporary_folder()) as listing:
             for item in listing:
                 if names.is_token(item.name) and item.is_file(follow_symlinks=False):
                     yield item.name, item.name
@@ -350,9 +401,12 @@ class PosixStorage(Storage):
         try:
             yield
         except OSError as error:
-            if error.errno != errno.ENOSPC:
-                raise classify(error, self._full(path), path) from error
-            raise self._full_disk(path, written_bytes) from error
+            raise self._explained(error, path, written_bytes=written_bytes) from error
+
+    def _explained(self, error: OSError, path: str, *, written_bytes: int | None = None) -> StorageError:
+        if error.errno == errno.ENOSPC:
+            return self._full_disk(path, written_bytes)
+        return classify(error, self._full(path), path)
 
     def _full_disk(self, path: str, written_bytes: int | None) -> StorageError:
         found = os.fstatvfs(self._connected())
@@ -393,19 +447,51 @@ class PosixStorage(Storage):
         with self._folder(tuple(above), path=path) as folder:
             yield folder, name
 
-    @contextmanager
-    def _temporary_folder(self) -> Iterator[int]:
-        """Where staged bytes lie; made, durably, at the first use."""
-        made: set[tuple[str, ...]] = set()
-        with self._folder(_TEMPORARY, made=made) as folder:
-            self._sync_folders(made)
-            yield folder
+    def _temporary_folder(self) -> int:
+        """Where staged bytes lie, open until the storage is closed; made, durably, at the first use."""
+        if self._temporary is None:
+            made: set[tuple[str, ...]] = set()
+            with self._folder(_TEMPORARY, made=made) as folder:
+                self._sync_folders(made)
+                self._temporary = os.dup(folder)
+        return self._temporary
 
-    def _sync_folders(self, folders: Iterable[tuple[str, ...]]) -> None:
+    def _close_temporary_folder(self) -> None:
+        if self._temporary is not None:
+            os.close(self._temporary)
+            self._temporary = None
+
+    def _sync_folders(self, folders: Collection[tuple[str, ...]]) -> None:
+        if len(folders) >= SYNC_ALL_FROM:
+            self._sync_all()
+            return
         for parts in folders:
             path = "/".join(parts)
             with self._folder(parts) as folder, self._told(path):
                 os.fsync(folder)
+
+
+def _is_hole(chunk: bytes | memoryview) -> bool:
+    """Whether it is large and nothing but zeros."""
+    return len(chunk) >= _HOLE_BYTES and bytes(chunk[:64]) == _ZEROS[:64] and bytes(chunk) == _ZEROS[: len(chunk)]
+
+
+def _write_all(handle: int, content: bytes | memoryview) -> None:
+    written = os.write(handle, content)
+    while written < len(content):
+        written += os.write(handle, memoryview(content)[written:])
+
+
+class _ReadBack(Reading):
+    def __init__(self, path: str, pieces: Iterator[memoryview]) -> None:
+        super().__init__(path)
+        self._pieces = pieces
+
+    def chunks(self) -> Iterator[memoryview]:
+        return self._pieces
+
+    def look(self) -> Entry:
+        raise ValueError("What is read back has no name yet to be looked at.")
 
 
 def _make_folder(parent: int, name: str) -> bool:

@@ -34,6 +34,11 @@ class Builtin(ABC):
     def __init__(self, config: Mapping[str, Any]) -> None:
         """Made from a config that `config_schema` allows. Raises ConfigError for what a schema cannot say."""
 
+    @classmethod
+    def reads_content(cls, config: Any) -> bool:
+        """Whether, with this config, which need not be valid, it may ask for the first bytes of a file."""
+        return False
+
 
 class AcceptRule(Builtin):
     """Asked before a file is carried: take it, skip it, put it elsewhere?"""
@@ -48,6 +53,10 @@ class EnrichRule(Builtin):
     """Asked once per version after its copy is verified: what do path and content tell?"""
 
     trigger = POST_TRANSFER
+
+    @classmethod
+    def reads_content(cls, config: Any) -> bool:
+        return True
 
     @abstractmethod
     def metadata(self, file: FileFacts) -> dict[str, Any]: ...

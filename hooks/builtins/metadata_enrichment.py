@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
@@ -112,6 +113,10 @@ class MetadataEnrichment(EnrichRule):
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self._rules = [_rule(rule, f"rules[{index}]") for index, rule in enumerate(config["rules"])]
+
+    @classmethod
+    def reads_content(cls, config: Any) -> bool:
+        return '"content"' in json.dumps(config, default=str)
 
     def metadata(self, file: FileFacts) -> dict[str, Any]:
         rules = [rule for rule in self._rules if not rule.only or rule.only.matches(file)]

@@ -11,8 +11,10 @@ exchange of two of them, as long as the zone, itself included, is shorter than t
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
+from collections.abc import Iterator
+from operator import mul
 
 ALPHABET = "0123456789bcdfghjkmnpqrstvwxz"
 """NOID's betanumeric characters: no vowels, so that no words arise, and no "l", which looks like a one."""
@@ -24,6 +26,11 @@ ZONE_CHARACTERS = len(ALPHABET) - 1
 """The greatest length of a check zone, its check character included, in which every such error is caught."""
 
 _VALUES = {character: value for value, character in enumerate(ALPHABET)}
+_PLACES = bytes(_VALUES.get(chr(byte), 0) for byte in range(256))
+"""The place in the alphabet of each character."""
+_BEYOND = bytes(range(256 // len(ALPHABET) * len(ALPHABET), 256))
+_CHARACTERS = bytes(ord(ALPHABET[byte % len(ALPHABET)]) for byte in range(256))
+"""A character of the alphabet for each byte that is not _BEYOND, each for as many of them."""
 _NAAN = re.compile(f"[{ALPHABET}]{{5}}")
 _SHOULDER = re.compile(f"[{ALPHABET[10:]}]+[0-9]")
 _ARK = re.compile(f"ark:/?([{ALPHABET}]{{5}}/[{ALPHABET}]{{2,}})")
@@ -46,8 +53,11 @@ def check_character(zone: str) -> str:
     Each character's place in the alphabet (0 for any that is not in it) times its position, counted from 1; the sum,
     modulo 29, is the check character's place.
     """
-    total = sum(position * _VALUES.get(character, 0) for position, character in enumerate(zone, start=1))
-    return ALPHABET[total % len(ALPHABET)]
+    return ALPHABET[_weighted(zone) % len(ALPHABET)]
+
+
+def _weighted(zone: str) -> int:
+    return sum(position * _VALUES.get(character, 0) for position, character in enumerate(zone, start=1))
 
 
 def is_valid(ark: str) -> bool:
@@ -58,7 +68,28 @@ def is_valid(ark: str) -> bool:
 
 def mint(naan: str, shoulder: str) -> str:
     """A new random ARK under this authority and shoulder. Raises ValueError where one of them cannot be used."""
+    return mint_many(naan, shoulder, 1)[0]
+
+
+def mint_many(naan: str, shoulder: str, count: int) -> list[str]:
+    """`count` new random ARKs, as `mint` gives one: random bytes and the table of values serve all of them at once."""
     if not is_naan(naan) or not is_shoulder(shoulder):
         raise ValueError(f"No ARK can be minted under {naan!r} and {shoulder!r}.")
-    zone = f"{naan}/{shoulder}" + "".join(secrets.choice(ALPHABET) for _ in range(BLADE_CHARACTERS))
-    return f"ark:/{zone}{check_character(zone)}"
+    start = f"{naan}/{shoulder}"
+    fixed = _weighted(start)
+    positions = range(len(start) + 1, len(start) + BLADE_CHARACTERS + 1)
+    minted = []
+    for blade in _blades(count):
+        total = fixed + sum(map(mul, positions, blade.translate(_PLACES)))
+        minted.append(f"ark:/{start}{blade.decode()}{ALPHABET[total % len(ALPHABET)]}")
+    return minted
+
+
+def _blades(count: int) -> Iterator[bytes]:
+    """`count` blades of random characters, each as likely as any other: bytes beyond the last whole round of the
+    alphabet are left out."""
+    characters = b""
+    while (missing := count * BLADE_CHARACTERS - len(characters)) > 0:
+        characters += os.urandom(missing + missing // 8).translate(_CHARACTERS, _BEYOND)
+    for start in range(0, count * BLADE_CHARACTERS, BLADE_CHARACTERS):
+        yield characters[start : start + BLADE_CHARACTERS]

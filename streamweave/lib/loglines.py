@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from typing import Any
 
 from streamweave.lib.logs import one_line
 
@@ -25,8 +26,8 @@ class OneLineFormatter(logging.Formatter):
         record.message = one_line(record.message)
         return super().formatMessage(record)
 
-    def formatException(self, ei: object) -> str:  # noqa: N802
-        return _indented(super().formatException(ei))  # type: ignore[arg-type]
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        return _indented(super().formatException(ei))
 
     def formatStack(self, stack_info: str) -> str:  # noqa: N802
         return _indented(stack_info)

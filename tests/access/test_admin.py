@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from django.test import Client
 from django.urls import reverse
+from rest_framework.test import APIClient
 
+from access import instrument_requests
 from access.grants import grant
 from access.members import add_members
 from access.models import AuditEvent, FileUserObjectPermission, Group, Project, User, find_drift
@@ -49,7 +51,15 @@ def test_every_page_opens(pages: Client, admin: User, make_user: MakeUser, make_
         grant(files, grantee_type=kind, grantee_id=one.pk)
         assert pages.get(reverse(f"admin:access_{kind}_change", args=[one.pk])).status_code == 200
         assert pages.get(reverse(f"admin:access_{kind}_add")).status_code == 200
-    for model in ("user", "group", "project", "fileuserobjectpermission", "filegroupobjectpermission", "auditevent"):
+    for model in (
+        "user",
+        "group",
+        "project",
+        "fileuserobjectpermission",
+        "filegroupobjectpermission",
+        "auditevent",
+        "instrumentrequest",
+    ):
         for query in ("", "?q=core", "?deleted=yes" if model in ("user", "group", "project") else ""):
             assert pages.get(reverse(f"admin:access_{model}_changelist") + query).status_code == 200
     event = AuditEvent.objects.first()
@@ -182,3 +192,123 @@ def test_grants_are_taken_back_but_not_changed(pages: Client, make_user: MakeUse
     pages.post(reverse("admin:access_fileuserobjectpermission_changelist"), data)
     assert not FileUserObjectPermission.rows.exists()
     assert AuditEvent.objects.filter(action="grant.removed").count() == 2
+
+
+# --- What the pages write to the audit log ----------------------------------------------------------------------------
+
+
+def test_an_added_and_a_changed_row_are_told_before_and_after(pages: Client, admin: User) -> None:
+    empty = formset("memberships", [])
+    assert pages.post(reverse("admin:access_group_add"), {"name": "Core"} | empty).status_code == 302
+    group = Group.objects.get()
+    url = reverse("admin:access_group_change", args=[group.pk])
+    assert pages.post(url, {"name": "Core 2", "description": "x"} | empty).status_code == 302
+    assert pages.post(url, {"name": "Core 2", "description": "x"} | empty).status_code == 302  # changes nothing
+    made, changed = AuditEvent.objects.filter(object_id=str(group.pk)).order_by("at")
+    assert (made.action, made.actor, made.detail["before"]) == ("group.created", admin, None)
+    assert made.detail["after"]["name"] == "Core"
+    assert changed.action == "group.changed"
+    assert changed.detail == {
+        "before": {"name": "Core", "description": None},
+        "after": {"name": "Core 2", "description": "x"},
+    }
+
+
+def test_a_form_that_is_refused_leaves_no_event(pages: Client) -> None:
+    group = Group.objects.create(name="Core")
+    url = reverse("admin:access_group_change", args=[group.pk])
+    assert pages.post(url, {"name": ""} | formset("memberships", [])).status_code == 200
+    assert not AuditEvent.objects.filter(object_id=str(group.pk)).exists()
+
+
+def test_members_in_the_rows_of_a_page_are_told_as_through_the_api(pages: Client, make_user: MakeUser) -> None:
+    ann, group = make_user("ann"), Group.objects.create(name="Core")
+    url = reverse("admin:access_user_change", args=[ann.pk])
+    base = {"email": ann.email, "role": "user", "is_active": "on"}
+    joins = [{"user": str(ann.pk), "group": str(group.pk)}]
+    none = formset("project_memberships", [])
+    answer = pages.post(url, base | formset("group_memberships", joins) | none)
+    assert answer.status_code == 302, answer.context["errors"]
+    row = group.memberships.get()
+    leaves = [{"id": str(row.pk), "user": str(ann.pk), "DELETE": "on"}]
+    assert pages.post(url, base | formset("group_memberships", leaves, initial=1) | none).status_code == 302
+    events = AuditEvent.objects.filter(action__startswith="member.").order_by("at")
+    assert [(event.action, event.object_id) for event in events] == [
+        ("member.added", str(group.pk)),
+        ("member.removed", str(group.pk)),
+    ]
+    told = {"member_type": "user", "member_id": str(ann.pk), "name": ann.email}
+    assert [event.detail["members"] for event in events] == [[told], [told]]
+    assert find_drift() == (set(), {})
+
+
+def test_what_is_deleted_neither_joins_nor_is_joined(pages: Client, make_user: MakeUser) -> None:
+    ann, group = make_user("ann"), Group.objects.create(name="Core")
+    add_members(to=group, members=[ann])
+    ann.soft_delete()
+    url = reverse("admin:access_group_change", args=[group.pk])
+    kept = {"id": str(group.memberships.get().pk), "group": str(group.pk)}
+    assert pages.post(url, {"name": "Core 2"} | formset("memberships", [kept], initial=1)).status_code == 302
+    other = make_user("other", deleted_at=ann.deleted_at)
+    joins = {"user": str(other.pk), "group": str(group.pk)}
+    refused = pages.post(url, {"name": "Core"} | formset("memberships", [kept, joins], initial=1))
+    assert "Select a valid choice" in refused.content.decode()
+    group.refresh_from_db()
+    group.soft_delete()
+    joins["user"] = str(make_user("bob").pk)
+    pages.post(url, {"name": "Core"} | formset("memberships", [kept, joins], initial=1))
+    assert group.memberships.count() == 1
+
+
+def test_a_password_set_for_a_user_is_an_event_that_does_not_tell_it(pages: Client, make_user: MakeUser) -> None:
+    ann = make_user("ann")
+    data = {"password1": "horse-battery-4", "password2": "horse-battery-4", "usable_password": "true"}
+    assert pages.post(reverse("admin:auth_user_password_change", args=[ann.pk]), data).status_code == 302
+    (event,) = AuditEvent.objects.filter(object_id=str(ann.pk))
+    assert event.action == "user.changed"
+    assert event.detail["after"] == {"password": "****"}
+
+
+def test_what_actions_do_is_told_of_each_row_before_and_after(pages: Client, make_user: MakeUser) -> None:
+    ann, group = make_user("ann"), Group.objects.create(name="Core")
+    act(pages, "group", "soft_delete", group)
+    act(pages, "user", "deactivate", ann)
+    deleted = AuditEvent.objects.get(action="group.deleted", object_id=str(group.pk))
+    assert deleted.detail["name"] == "Core"
+    assert deleted.detail["before"] == {"deleted_at": None}
+    assert deleted.detail["after"]["deleted_at"]
+    shut_out = AuditEvent.objects.get(action="user.deactivated", object_id=str(ann.pk))
+    assert shut_out.detail == {"name": ann.email, "before": {"is_active": True}, "after": {"is_active": False}}
+
+
+# --- Requests for instruments -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", ["approved", "rejected"])
+def test_a_request_is_answered_once_with_a_reason(pages: Client, admin: User, make_user: MakeUser, status: str) -> None:
+    ann = make_user("ann")
+    asked = instrument_requests.ask(user=ann, name="LSM", justification="Cells")
+    url = reverse("admin:access_instrumentrequest_change", args=[asked.pk])
+    page = pages.get(url).content.decode()
+    assert "Cells" in page
+    assert ann.email in page
+    assert pages.post(url, {"status": "pending", "answer": "x"}).status_code == 200
+    assert pages.post(url, {"status": status, "answer": "As you say."}).status_code == 302
+    late = pages.post(url, {"status": "rejected", "answer": "No."})
+    assert "answered already" in late.content.decode()
+    assert "_save" not in pages.get(url).content.decode()
+    asking = APIClient()
+    asking.force_authenticate(ann)
+    told = asking.get(f"/api/instrument-requests/{asked.pk}").json()
+    assert (told["status"], told["answer"], told["answered_by_id"]) == (status, "As you say.", str(admin.pk))
+    event = AuditEvent.objects.get(action="instrumentrequest.answered")
+    assert (event.detail["before"]["status"], event.detail["after"]["status"]) == ("pending", status)
+
+
+def test_requests_are_found_by_status_and_neither_made_nor_removed(pages: Client, make_user: MakeUser) -> None:
+    asked = instrument_requests.ask(user=make_user("ann"), name="LSM", justification="Cells")
+    changelist = reverse("admin:access_instrumentrequest_changelist")
+    assert "LSM" in pages.get(f"{changelist}?status=pending&q=lsm").content.decode()
+    assert "LSM" not in pages.get(f"{changelist}?status=approved").content.decode()
+    assert pages.get(reverse("admin:access_instrumentrequest_add")).status_code == 403
+    assert pages.post(reverse("admin:access_instrumentrequest_delete", args=[asked.pk])).status_code == 403

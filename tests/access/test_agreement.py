@@ -1,5 +1,5 @@
-"""`visible_to`, `user.has_perm` and guardian's `get_objects_for_user` agree with each other and with a plain oracle,
-after any sequence of changes."""
+"""`visible_to`, the lists, `user.has_perm` and guardian's `get_objects_for_user` agree with each other and with a plain
+oracle, after any sequence of changes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from unittest import mock
 
 import pytest
 from django.db import transaction
+from django.db.models import Q
+from django.http import QueryDict
 from django.utils import timezone
 from guardian.shortcuts import get_objects_for_user
 from hypothesis import HealthCheck, given, settings
@@ -21,6 +23,9 @@ from access.grants import grant, grant_instrument, grant_to_owners, grants_on_in
 from access.holders import holders
 from access.members import add_members, remove_members
 from access.models import Group, Project, User, find_drift
+from harvest.api.files import listing
+from harvest.api.files.filters import FileConditions
+from harvest.api.files.listing import FileListing
 from harvest.models import FileRecord, Instrument
 
 USERS, CIRCLES, FILES, INSTRUMENTS = 4, 2, 3, 2
@@ -184,15 +189,18 @@ class Product:
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(sequence=changes, walks=st.booleans())
+@given(sequence=changes, walks=st.booleans(), glances=st.booleans())
 def test_every_way_of_asking_gives_the_same_answer(
     sequence: list[tuple[str, Any]],
     walks: bool,
+    glances: bool,
     make_user: Callable[..., User],
     make_files: Callable[[int], list[FileRecord]],
 ) -> None:
     many = 0 if walks else sight.MANY_FILES
-    with mock.patch.object(sight, "MANY_FILES", many), transaction.atomic():
+    some = 0 if glances else listing.SOME_FILES
+    patched = mock.patch.object(sight, "MANY_FILES", many), mock.patch.object(listing, "SOME_FILES", some)
+    with patched[0], patched[1], transaction.atomic():
         everyone: dict[Who, Any] = {
             ("user", number): make_user(f"user{number}", role="admin" if number == ADMIN else "user")
             for number in range(USERS)
@@ -220,11 +228,14 @@ def _compare(product: Product, oracle: Oracle) -> None:
         someone = User.objects.get(pk=product.everyone["user", number].pk)
         expected = {file for file in range(FILES) if oracle.sees(number, file)}
         shown = {pks.index(pk) for pk in FileRecord.objects.visible_to(someone).values_list("pk", flat=True)}
+        files = FileListing(someone, FileConditions.read(QueryDict()))
+        pages = [{pks.index(row.pk) for row in files.page(Q(), ("pk",), count)} for count in (len(expected), FILES)]
         guardians = {pks.index(row.pk) for row in get_objects_for_user(someone, "harvest.view_filerecord")}
         some = FileRecord.objects.exclude(pk=pks[0])
         narrowed = {pks.index(row.pk) for row in get_objects_for_user(someone, "view_filerecord", klass=some)}
         permitted = {n for n, file in enumerate(product.files) if someone.has_perm("harvest.view_filerecord", file)}
         assert shown == expected
+        assert pages == [expected, expected]
         assert guardians == expected
         assert narrowed == expected - {0}
         assert permitted == expected

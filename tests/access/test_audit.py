@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pytest_django import DjangoAssertNumQueries
 
-from access.audit import Secret, masked, record, record_change, record_each, snapshot
+from access.audit import Secret, changing, masked, record, record_change, record_changes, snapshot
 from access.models import AppendOnlyError, AuditEvent, AuditSeal, Group, User
 from harvest.models import ServiceAccount, StorageLocation
 
@@ -167,10 +167,36 @@ def test_text_that_a_database_cannot_keep_does_not_stop_an_event() -> None:
 
 def test_events_in_bulk_cost_one_insertion(admin: User, django_assert_num_queries: DjangoAssertNumQueries) -> None:
     groups = [Group.objects.create(name=f"Group {number}") for number in range(40)]
+    changes = [(group, {"description": None}, {"description": "Seen"}) for group in groups]
     with django_assert_num_queries(1):
-        assert record_each("group.seen", by=admin, on=groups) == 40
+        assert record_changes("group.seen", by=admin, of=[*changes, (groups[0], {"a": 1}, {"a": 1})]) == 40
     assert {event.object_id for event in AuditEvent.objects.all()} == {str(group.pk) for group in groups}
     assert all(event.is_as_signed() for event in AuditEvent.objects.all())
+
+
+def test_a_change_that_fails_is_undone_and_leaves_no_event(admin: User) -> None:
+    group = Group.objects.create(name="Core")
+
+    def rename_and_fail() -> None:
+        with changing("group.changed", by=admin, on=group):
+            group.name = "Other"
+            group.save()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        rename_and_fail()
+    assert Group.objects.get().name == "Core"
+    assert not AuditEvent.objects.exists()
+
+
+def test_a_change_in_a_block_tells_the_object_s_name_and_what_is_different(admin: User) -> None:
+    group = Group.objects.create(name="Core")
+    with changing("group.deleted", by=admin, on=group):
+        group.soft_delete()
+    (event,) = AuditEvent.objects.all()
+    assert (event.action, event.object_id, event.detail["name"]) == ("group.deleted", str(group.pk), "Core")
+    assert event.detail["before"] == {"deleted_at": None}
+    assert set(event.detail["after"]) == {"deleted_at"}
 
 
 JSON = st.recursive(

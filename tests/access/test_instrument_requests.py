@@ -142,3 +142,17 @@ def test_the_database_keeps_status_and_time_of_the_answer_together(ann: User) ->
     for wrong in ({"status": "approved"}, {"answered_at": timezone.now()}, {"status": "lost"}):
         with pytest.raises(IntegrityError), transaction.atomic():
             InstrumentRequest.objects.create(user=ann, name="x", justification="y", **wrong)
+
+
+def test_a_request_that_has_changed_since_it_was_read_is_not_answered(admin: User, asked: InstrumentRequest) -> None:
+    url = f"{URL}/{asked.pk}"
+    etag = client_of(admin).get(url)["ETag"]
+    asked.justification = "Dead cells."
+    asked.save()
+    body = {"status": "approved"}
+    stale = client_of(admin).patch(url, body, format="json", headers={"If-Match": etag})
+    assert stale.status_code == 412
+    asked.refresh_from_db()
+    assert asked.status == "pending"
+    etag = client_of(admin).get(url)["ETag"]
+    assert client_of(admin).patch(url, body, format="json", headers={"If-Match": etag}).status_code == 200

@@ -59,9 +59,9 @@ def make_scene(folder: str, *, password: str | None = None) -> Scene:
     """`folder`: where the storage location keeps its files; `password`: of everybody."""
     users = {persona: _user(persona, password) for persona in PERSONAS if persona != ANONYMOUS}
     objects = _equipment(folder)
-    file, transfer = _file(objects, "seen/fid")
+    file, transfer = add_file(objects, "seen/fid")
     elsewhere = Instrument.objects.create(name="MS", cifs_host="127.0.0.1:1", cifs_share="other")
-    unseen, _ = _file({**objects, "instrument": elsewhere}, "unseen/fid")
+    unseen, _ = add_file({**objects, "instrument": elsewhere}, "unseen/fid")
     somebody = _user("somebody else")
     objects |= {"file": file, "transfer": transfer, "user": somebody, **_circles(users, file, somebody)}
     objects["instrumentrequest"] = instrument_requests.ask(user=users["direct"], name="LSM", justification="Cells")
@@ -101,7 +101,7 @@ def _equipment(folder: str) -> dict[str, models.Model]:
     }
 
 
-def _file(objects: dict[str, Any], path: str) -> tuple[FileRecord, FileTransfer]:
+def add_file(objects: dict[str, Any], path: str) -> tuple[FileRecord, FileTransfer]:
     file = FileRecord.objects.create(
         instrument=objects["instrument"],
         source_path=path,

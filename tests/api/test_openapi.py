@@ -102,3 +102,26 @@ def test_anybody_may_read_it_as_json(client: Client) -> None:
     answer = client.get("/openapi.json")
     assert answer.status_code == 200
     assert answer["Content-Type"].startswith("application/vnd.oai.openapi+json")
+
+
+def test_whole_numbers_have_the_same_bounds_on_every_database(schema: dict[str, Any]) -> None:
+    """Those of the columns of PostgreSQL; clients know from them which type suffices."""
+    schemas = schema["components"]["schemas"]
+
+    def of(one: str, name: str) -> tuple[Any, ...]:
+        told = schemas[one]["properties"][name]
+        return told.get("minimum"), told.get("maximum"), told.get("format")
+
+    assert of("InstrumentRequest", "max_connections") == (1, 2**15 - 1, None)
+    assert of("InstrumentRequest", "min_age_seconds") == (0, 2**31 - 1, None)
+    assert of("InstrumentRequest", "max_bytes_per_second") == (1024, 2**63 - 1, "int64")
+    assert of("HookRequest", "priority") == (-(2**31), 2**31 - 1, None)
+    for one, name in (("File", "size_bytes"), ("FileVersion", "size_bytes"), ("Run", "files_completed")):
+        assert of(one, name) == (0, 2**63 - 1, "int64")
+    unbounded = [
+        f"{one}.{name}"
+        for one, told in schemas.items()
+        for name, about in told.get("properties", {}).items()
+        if about.get("type") == "integer" and not {"minimum", "maximum"} <= about.keys()
+    ]
+    assert unbounded == []

@@ -18,8 +18,8 @@ from access.models import FileGroupObjectPermission, FileUserObjectPermission, G
 from harvest.models import FileRecord, FileTransfer, FileVersion, Instrument, StorageLocation
 
 CIRCLES_OF_HEAVY = 4
-OTHERS_OF_FIFTY = 40_000 / 50_000
-"""Of the grants, these are other people's."""
+INSTRUMENTS, COMPOUNDS = 11, 503
+"""Prime numbers: whatever a user sees is spread over them evenly, however far apart his files are."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def build(*, files: int, visible: int, users: int, circles: int, grants: int) ->
         add_members(to=circle, members=[heavy])
     instruments = [
         Instrument.objects.create(name=f"instrument {number}", cifs_host="nowhere.invalid", cifs_share="data")
-        for number in range(10)
+        for number in range(INSTRUMENTS)
     ]
     location = StorageLocation.objects.create(name="archive", type="posix", base_path="/nowhere")
     step = files // visible
@@ -89,7 +89,7 @@ def _write_files(files: int, instruments: list[Instrument], location: StorageLoc
             "is_current": "true",
             "filename": "'spectrum' || n || '.raw'",
             "origin": "'harvested'",
-            "metadata": "jsonb_build_object('compound', 'c' || n % 500, 'scans', n % 16)",
+            "metadata": f"jsonb_build_object('compound', 'c' || n % {COMPOUNDS}, 'scans', n % 16)",
             "first_discovered_at": times["created_at"],
             "version_number": "1",
         },

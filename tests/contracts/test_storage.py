@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import tracemalloc
 import unicodedata
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,8 +18,21 @@ import pytest
 
 from harvest.demo.servers import SambaServer, SeaweedServer
 from harvest.storage import KINDS, open_storage, storage_class
-from harvest.storage.base import CHUNK_BYTES, RESERVED, Entry, Fault, Proof, Storage, StorageError, Unreadable
+from harvest.storage.base import (
+    CHUNK_BYTES,
+    RESERVED,
+    Entry,
+    Fault,
+    Incoming,
+    Proof,
+    Staged,
+    Storage,
+    StorageError,
+    Unreadable,
+    WithdrawnError,
+)
 from harvest.storage.names import decode
+from harvest.storage.smb import SmbStorage
 from tests.conftest import S3_ACCESS_KEY, S3_SECRET_KEY, SMB_PASSWORD, SMB_USER, ShareFolder
 
 NOWHERE = "no-such-host.invalid"
@@ -128,11 +142,18 @@ def cifs(samba: SambaServer, archive_dir: ShareFolder) -> Place:
 
 
 @pytest.fixture
+def cifs_plain(cifs: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """The same, with smbprotocol driving the connection."""
+    monkeypatch.setattr(SmbStorage, "pipelined", False)
+    return cifs
+
+
+@pytest.fixture
 def s3(weed: SeaweedServer, bucket: str) -> Place:
     return Bucket(weed, bucket)
 
 
-@pytest.fixture(params=["posix", "cifs", "s3"])
+@pytest.fixture(params=["posix", "cifs", "cifs_plain", "s3"])
 def place(request: pytest.FixtureRequest) -> Place:
     found: Place = request.getfixturevalue(request.param)
     return found
@@ -325,7 +346,7 @@ def test_of_two_who_publish_one_name_exactly_one_wins(place: Place) -> None:
                 storage.write(f"run/{number}", f"w{which}-{number}", pieces(contents[which])) for number in range(count)
             ]
             storage.make_durable(staged)
-            outcomes = []
+            outcomes: list[StorageError | None] = []
             for item in staged:
                 both_ready.wait(timeout=60)
                 outcomes += storage.publish([item])
@@ -428,6 +449,326 @@ def test_discarding_and_deleting_twice_is_fine(place: Place, storage: Storage) -
 
     assert place.peek() == {}
     assert list(storage.leftovers()) == []
+
+
+# ------------------------------------------------------------------------------------------------------- many at once
+
+SIZES = [0, 1, (1 << 16) - 1, 1 << 16, (1 << 16) + 1, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 9 * CHUNK_BYTES + 17]
+CHANGED_AT = datetime(2019, 3, 4, 5, 6, 7, 891_234, tzinfo=UTC)
+
+
+class SourceLostError(Exception):
+    pass
+
+
+def in_one_buffer(content: bytes) -> Iterator[memoryview]:
+    """The content as a fast reader gives it: every piece in the buffer of the one before."""
+    buffer = bytearray(CHUNK_BYTES)
+    for piece in pieces(content):
+        buffer[: len(piece)] = piece
+        yield memoryview(buffer)[: len(piece)]
+        buffer[:] = bytes(CHUNK_BYTES)
+
+
+def incoming(contents: Mapping[str, bytes], prefix: str = "t") -> Iterator[Incoming]:
+    for number, (path, content) in enumerate(contents.items()):
+        yield Incoming(path, f"{prefix}{number}", in_one_buffer(content), len(content))
+
+
+def staged_of(results: Iterable[Staged | StorageError | WithdrawnError]) -> list[Staged]:
+    found = list(results)
+    assert all(isinstance(item, Staged) for item in found), found
+    return [item for item in found if isinstance(item, Staged)]
+
+
+def publish_rest(storage: Storage, staged: list[Staged]) -> list[StorageError | None]:
+    return list(storage.publish([item for item in staged if not item.published]))
+
+
+def mixed(count: int) -> dict[str, bytes]:
+    """Files of many sizes, in many folders; no two alike."""
+    order = [SIZES[number % len(SIZES)] for number in range(len(SIZES))] + [number * 97 for number in range(count)]
+    return {
+        f"run/{number % 7}/pdata/{number}": (b"%d," % number * (size_bytes // 2 + 1))[:size_bytes]
+        for number, size_bytes in enumerate(order)
+    }
+
+
+def test_many_of_all_sizes_go_the_whole_way(place: Place, storage: Storage) -> None:
+    contents = mixed(30)
+
+    staged = staged_of(storage.write_many(incoming(contents)))
+    storage.make_durable(staged)
+    hidden = [item for item in staged if item.proof is Proof.READ_BACK]
+    back = {one.path: b"".join(map(bytes, one.chunks())) for one in storage.read_back_many(hidden)}
+    errors = publish_rest(storage, staged)
+    visible = [item for item in staged if item.proof is Proof.READ_BACK_PUBLISHED]
+    back |= {one.path: b"".join(map(bytes, one.chunks())) for one in storage.read_back_many(visible)}
+
+    assert [item.path for item in staged] == list(contents)
+    assert [item.size_bytes for item in staged] == list(map(len, contents.values()))
+    assert list(back) == [item.path for item in hidden + visible]
+    assert all(content == contents[path] for path, content in back.items())
+    assert set(errors) <= {None}
+    assert place.peek() == contents
+    assert list(storage.leftovers()) == []
+
+
+def test_many_are_read_in_order(place: Place, storage: Storage) -> None:
+    contents = mixed(30)
+    for path, content in contents.items():
+        place.plant(path, content)
+    entries = [storage.stat(path) for path in contents]
+
+    for entry, reading in zip(entries, storage.read_many(entries), strict=True):
+        received = [bytes(piece) for piece in reading.chunks()]
+
+        assert reading.path == entry.path
+        assert b"".join(received) == contents[entry.path]
+        assert all(0 < len(piece) <= CHUNK_BYTES for piece in received)
+        assert reading.look().same_content_as(entry)
+
+
+def test_three_hundred_small_files_go_the_whole_way(place: Place, storage: Storage) -> None:
+    contents = {f"run/{number % 20}/{number:03}.txt": b"%d" % number * (number % 50) for number in range(300)}
+
+    staged = staged_of(storage.write_many(incoming(contents)))
+    storage.make_durable(staged)
+
+    assert [item.path for item in staged] == list(contents)
+    assert set(publish_rest(storage, staged)) <= {None}
+    entries = [entry for entry in storage.walk() if isinstance(entry, Entry)]
+    assert {one.path: b"".join(map(bytes, one.chunks())) for one in storage.read_many(entries)} == contents
+
+
+def test_none_at_all_is_fine(storage: Storage) -> None:
+    storage.make_durable([])
+
+    assert list(storage.write_many([])) == []
+    assert list(storage.read_many([])) == []
+    assert list(storage.read_back_many([])) == []
+    assert list(storage.publish([])) == []
+
+
+def test_a_file_that_cannot_be_read_stops_no_other(place: Place, storage: Storage) -> None:
+    contents = {f"run/{number}": b"%d" % number for number in range(12)}
+    for path, content in contents.items():
+        place.plant(path, content)
+    there = [storage.stat(path) for path in contents]
+    missing = [dataclasses.replace(there[0], path=path) for path in ("run/missing", "no/such/folder", "../escape")]
+    entries = [*there[:4], missing[0], *there[4:8], *missing[1:], *there[8:]]
+    outcomes: dict[str, bytes | Fault] = {}
+
+    for reading in storage.read_many(entries):
+        try:
+            outcomes[reading.path] = b"".join(map(bytes, reading.chunks()))
+        except StorageError as error:
+            outcomes[reading.path] = error.fault
+
+    assert list(outcomes) == [entry.path for entry in entries]
+    assert {path: outcome for path, outcome in outcomes.items() if isinstance(outcome, bytes)} == contents
+    assert {outcomes[entry.path] for entry in missing} <= {Fault.NOT_FOUND, Fault.NAME}
+
+
+def test_a_file_that_is_passed_over_hinders_no_other(place: Place, storage: Storage) -> None:
+    contents = {f"run/{number}": b"%d" % number * (2 * CHUNK_BYTES if number % 4 == 1 else 1) for number in range(12)}
+    for path, content in contents.items():
+        place.plant(path, content)
+    seen = {}
+
+    for number, reading in enumerate(storage.read_many([storage.stat(path) for path in contents])):
+        if number % 3 == 1:
+            continue  # not even begun
+        chunks = reading.chunks()
+        if number % 3 == 2:
+            next(chunks)  # begun, and left
+        else:
+            seen[reading.path] = b"".join(map(bytes, chunks))
+
+    assert seen == {path: content for number, (path, content) in enumerate(contents.items()) if number % 3 == 0}
+
+
+@pytest.mark.parametrize("now", [b"", b"short", b"0123456789", b"longer than before" * 100_000])
+def test_a_file_of_another_size_than_listed_never_passes_for_the_listed(
+    place: Place, storage: Storage, now: bytes
+) -> None:
+    place.plant("run/fid", now)
+    listed = dataclasses.replace(storage.stat("run/fid"), size_bytes=8)
+
+    (reading,) = storage.read_many([listed])
+    fault = None
+    try:
+        received = b"".join(map(bytes, reading.chunks()))
+        looked = reading.look()
+    except StorageError as error:
+        fault = error.fault
+
+    if fault is None:
+        assert not looked.same_content_as(listed)
+        assert received in (now, now[:8])
+    else:
+        assert fault is Fault.CHANGED
+
+
+def test_reading_many_can_be_left_at_any_time(place: Place, storage: Storage) -> None:
+    contents = mixed(20)
+    for path, content in contents.items():
+        place.plant(path, content)
+    entries = [storage.stat(path) for path in contents]
+
+    for after in (0, 1, 7):
+        readings = storage.read_many(entries)
+        for _, reading in zip(range(after), readings, strict=False):
+            next(iter(reading.chunks()), None)
+        readings.close()
+
+    assert {one.path: b"".join(map(bytes, one.chunks())) for one in storage.read_many(entries)} == contents
+
+
+def test_one_file_is_taken_in_before_the_next_is_asked_for(storage: Storage) -> None:
+    happened: list[str] = []
+
+    def chunks(number: int) -> Iterator[bytes]:
+        happened.append(f"begun {number}")
+        yield b"x" * number * 100
+        happened.append(f"ended {number}")
+
+    def files() -> Iterator[Incoming]:
+        for number in range(40):
+            happened.append(f"asked {number}")
+            yield Incoming(f"run/{number}", f"t{number}", chunks(number), number * 100)
+
+    staged_of(storage.write_many(files()))
+
+    assert happened == [f"{what} {number}" for number in range(40) for what in ("asked", "begun", "ended")]
+
+
+@pytest.mark.parametrize("after_bytes", [0, 1, 5 * CHUNK_BYTES])
+def test_what_is_withdrawn_leaves_nothing_and_the_rest_goes_on(
+    place: Place, storage: Storage, after_bytes: int
+) -> None:
+    def withdrawn() -> Iterator[bytes]:
+        yield from pieces(b"x" * after_bytes)
+        raise WithdrawnError
+
+    def files() -> Iterator[Incoming]:
+        for number in range(12):
+            chunks = withdrawn() if number % 4 == 1 else iter([b"%d" % number])
+            yield Incoming(f"run/{number}", f"t{number}", chunks, after_bytes)
+
+    results = list(storage.write_many(files()))
+
+    for number, result in enumerate(results):
+        assert isinstance(result, WithdrawnError if number % 4 == 1 else Staged)
+    staged = [result for result in results if isinstance(result, Staged)]
+    assert {token for _, token in storage.leftovers()} == {item.ref for item in staged if not item.published}
+    storage.make_durable(staged)
+    assert set(publish_rest(storage, staged)) <= {None}
+    assert place.peek() == {f"run/{number}": b"%d" % number for number in range(12) if number % 4 != 1}
+
+
+@pytest.mark.parametrize("where", ["chunks", "files"])
+@pytest.mark.parametrize("after", [0, 1, 25])
+def test_a_source_that_fails_leaves_nothing_of_what_was_not_told(
+    place: Place, storage: Storage, where: str, after: int
+) -> None:
+    def lost() -> Iterator[bytes]:
+        yield b"x"
+        raise SourceLostError
+
+    def files() -> Iterator[Incoming]:
+        yield from incoming({f"run/{number}": b"%d" % number for number in range(after)})
+        if where == "files":
+            raise SourceLostError
+        yield Incoming("run/lost", "lost", lost(), 2)
+        pytest.fail("asked for more")
+
+    told: list[Staged] = []
+    with pytest.raises(SourceLostError):
+        told.extend(result for result in storage.write_many(files()) if isinstance(result, Staged))
+
+    assert {token for _, token in storage.leftovers()} == {item.ref for item in told if not item.published}
+    assert set(place.peek()) == {item.path for item in told if item.published}
+
+
+def test_a_token_that_is_taken_stops_no_other(place: Place, storage: Storage) -> None:
+    if place.kind == "s3":
+        pytest.skip("S3 tells uploads apart by ids of its own: two of one token do not meet.")
+    first = storage.write("first", "t5", [b"first"])
+    contents = {f"run/{number}": b"%d" % number * (CHUNK_BYTES if number == 6 else 1) for number in range(10)}
+
+    results = list(storage.write_many(incoming(contents)))
+
+    refused = results.pop(5)
+    assert isinstance(refused, StorageError)
+    assert refused.fault is Fault.EXISTS
+    assert b"".join(storage.read_back(first)) == b"first"
+    staged = staged_of(results)
+    storage.make_durable(staged)
+    assert list(storage.publish(staged)) == [None] * 9
+    assert place.peek() == {path: content for path, content in contents.items() if path != "run/5"}
+
+
+def test_more_or_less_than_expected_is_taken_as_it_comes(place: Place, storage: Storage) -> None:
+    contents = mixed(10)
+    files = [Incoming(path, f"t{n}", pieces(content), n * 1000) for n, (path, content) in enumerate(contents.items())]
+
+    staged = staged_of(storage.write_many(files))
+
+    assert [item.size_bytes for item in staged] == list(map(len, contents.values()))
+    assert set(publish_rest(storage, staged)) <= {None}
+    assert place.peek() == contents
+
+
+def test_a_copy_has_the_time_it_is_given(place: Place, storage: Storage) -> None:
+    if place.kind == "s3":
+        pytest.skip("S3 keeps the time at which an object was made.")
+    contents = {"run/empty": b"", "run/small": b"small", "run/large": b"large" * CHUNK_BYTES}
+    files = [Incoming(path, path[4:], pieces(content), len(content), CHANGED_AT) for path, content in contents.items()]
+
+    staged = staged_of(storage.write_many(files))
+    staged.append(storage.write("run/alone", "alone", [b"alone"], modified_at=CHANGED_AT))
+    storage.make_durable(staged)
+
+    assert set(publish_rest(storage, staged)) == {None}
+    entries = [entry for entry in storage.walk() if isinstance(entry, Entry)]
+    assert {entry.path: entry.modified_at for entry in entries} == dict.fromkeys([*contents, "run/alone"], CHANGED_AT)
+
+
+def test_of_a_batch_only_what_is_taken_is_refused(place: Place, storage: Storage) -> None:
+    content = large(place)
+    contents = {f"run/{number % 3}/{number}": content + b"%d" % number for number in range(9)}
+    staged = staged_of(storage.write_many(incoming(contents)))
+    taken = dict.fromkeys(list(contents)[::3], b"what was there")
+    for path, planted in taken.items():
+        place.plant(path, planted)
+    storage.discard(staged[4].ref, staged[4].path)
+    storage.make_durable(staged)
+
+    errors = list(storage.publish(staged))
+
+    expected = [Fault.EXISTS, None, None, Fault.EXISTS, Fault.NOT_FOUND, None, Fault.EXISTS, None, None]
+    assert [error and error.fault for error in errors] == expected
+    assert [error and error.path for error in errors] == [
+        fault and path for fault, path in zip(expected, contents, strict=True)
+    ]
+    del contents[staged[4].path]
+    assert place.peek() == {**contents, **taken}
+    assert {token for _, token in storage.leftovers()} == {"t0", "t3", "t6"}
+
+
+def test_one_name_twice_in_a_batch_is_published_once(place: Place, storage: Storage) -> None:
+    contents = [large(place) + b"%d" % number for number in range(3)]
+    files = [
+        Incoming("run/fid", f"t{number}", pieces(content), len(content)) for number, content in enumerate(contents)
+    ]
+    staged = staged_of(storage.write_many(files))
+    storage.make_durable(staged)
+
+    errors = list(storage.publish(staged))
+
+    assert sorted(str(error and error.fault) for error in errors) == ["None", "exists", "exists"]
+    assert place.peek() == {"run/fid": contents[errors.index(None)]}
 
 
 # ---------------------------------------------------------------------------------------------------------- looking

@@ -291,7 +291,9 @@ def test_a_storage_with_files_does_not_move(
     ("changed", "field", "message"),
     [
         ({"name": "NMR"}, "name", "another instrument called “NMR”"),
-        ({"cifs_host": "tem:port"}, "cifs_host", "no host"),
+        ({"cifs_host": "tem:port"}, "cifs_host", "no port"),
+        ({"cifs_host": "tem:445:445"}, "cifs_host", "more than one colon"),
+        ({"cifs_host": "[tem]:445"}, "cifs_host", "IPv6 address stands in the brackets"),
         ({"cifs_base_path": "a/../b"}, "cifs_base_path", ".."),
         ({"quiet_from": "08:00"}, "quiet_until", "both ends"),
         ({"quiet_timezone": "Europe/Zurch"}, "quiet_timezone", "no time zone"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,14 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from harvest.discovery import Change, compare, discover
+from harvest import discovery
+from harvest.discovery import discover
 from harvest.models import (
     FileRecord,
     FileTransfer,
     FileVersion,
     HarvestRun,
     HarvestSchedule,
-    Instrument,
-    ReplacedFile,
     RunStatus,
     State,
     StorageLocation,
@@ -29,50 +28,6 @@ from harvest.storage.base import Entry, Fault, StorageError, Unreadable
 from harvest.storage.posix import PosixStorage
 
 WRITTEN_AT = datetime(2026, 1, 15, 12, 0, tzinfo=UTC)
-
-
-def entry(size_bytes: int = 10, minutes: int = 0, file_id: str | None = "1", created: int | None = None) -> Entry:
-    created_at = None if created is None else WRITTEN_AT + timedelta(minutes=created)
-    return Entry("a/fid", size_bytes, WRITTEN_AT + timedelta(minutes=minutes), file_id, created_at)
-
-
-def version(frozen: bool = True) -> FileVersion:
-    copied_at = WRITTEN_AT + timedelta(minutes=5) if frozen else None
-    return FileVersion(size_bytes=10, source_mtime=WRITTEN_AT, source_file_id="1", frozen_at=copied_at)
-
-
-@pytest.mark.parametrize(
-    ("seen", "known", "change"),
-    [
-        (entry(), None, Change.NEW),
-        (entry(), version(), Change.NONE),
-        (entry(file_id="2"), version(), Change.NONE),
-        (entry(), version(frozen=False), Change.NONE),
-        (entry(file_id="2"), version(frozen=False), Change.UNSETTLED),
-        (entry(size_bytes=11), version(frozen=False), Change.UNSETTLED),
-        (entry(size_bytes=11), version(), Change.CHANGED),
-        (entry(minutes=1), version(), Change.CHANGED),
-        (entry(size_bytes=11, file_id="2"), version(), Change.REPLACED),
-        (entry(size_bytes=11, file_id=None), version(), Change.CHANGED),
-        # where ids are used again, a time of creation after the copy tells
-        (entry(minutes=9, created=8), version(), Change.REPLACED),
-        (entry(minutes=9, created=-5), version(), Change.CHANGED),
-        # a server that keeps none tells the last access: ours, when we copied it
-        (entry(minutes=9, created=4), version(), Change.CHANGED),
-    ],
-)
-def test_a_listing_is_compared_with_the_newest_version(seen: Entry, known: FileVersion | None, change: Change) -> None:
-    assert compare(seen, known, HarvestRun(instrument=Instrument())) is change
-
-
-def test_an_instrument_may_take_replaced_files_as_versions() -> None:
-    run = HarvestRun(instrument=Instrument(replaced_file=ReplacedFile.NEW_VERSION))
-    assert compare(entry(size_bytes=11, file_id="2"), version(), run) is Change.CHANGED
-
-
-def test_the_share_s_clock_is_asked_when_a_file_was_created() -> None:
-    run = HarvestRun(instrument=Instrument(), clock_offset_seconds=600)
-    assert compare(entry(minutes=9, created=8), version(), run) is Change.CHANGED
 
 
 @pytest.fixture
@@ -273,8 +228,88 @@ def test_a_thousand_files_cost_no_more_queries_than_ten(
         write(share / f"{number:04}", b"x", minutes=0)
     with CaptureQueriesContext(connection) as thousand:
         walk(new_run(schedule), share)
-    # Bulk inserts are split by the database's greatest number of parameters; nothing else grows.
-    assert len(thousand) <= len(ten) + 12
+    # new ones beside known ones: the same, and an update of these
+    assert len(thousand) <= len(ten) + 6
+
+
+def test_where_all_is_known_only_the_number_of_files_seen_is_written(
+    run: HarvestRun, share: Path, schedule: HarvestSchedule
+) -> None:
+    for name in ("a", "b", "c"):
+        write(share / name, b"x")
+    walk(run, share)
+    for name in ("a", "b", "c"):
+        freeze(name)
+    tables = (FileRecord, FileVersion, FileTransfer)
+    before = [list(table.objects.order_by("pk").values()) for table in tables]
+    second = new_run(schedule)
+
+    with CaptureQueriesContext(connection) as queries, PosixStorage.from_config(str(share), {}) as source:
+        discover(second, source, lambda: None)
+
+    assert [list(table.objects.order_by("pk").values()) for table in tables] == before
+    second.refresh_from_db()
+    assert (second.files_seen, second.files_discovered) == (3, 0)
+    if connection.vendor == "postgresql":
+        changing = [query["sql"] for query in queries if "FOR UPDATE" in query["sql"] or "INSERT" in query["sql"]]
+        assert changing == []
+
+
+class Watched(PosixStorage):
+    """Calls `between` when its walk goes on after a file."""
+
+    between: Callable[[int], None]
+
+    def walk(self, top: str = "", **how: Any) -> Iterator[Entry | Unreadable]:
+        for number, item in enumerate(super().walk(top, **how), start=1):
+            yield item
+            self.between(number)
+
+
+def test_while_the_walk_goes_on_its_progress_is_shown_and_what_it_found_can_be_taken_on(
+    run: HarvestRun, share: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(discovery, "CHUNK_FILES", 2)
+    monkeypatch.setattr(discovery, "PROGRESS_SECONDS", 0)
+    told = {}
+
+    def between(number: int) -> None:
+        there = HarvestRun.objects.get(pk=run.pk)
+        told[number] = (there.files_seen, there.files_discovered, there.transfers.unfinished().count())
+
+    for name in "abcde":
+        write(share / name, b"x")
+    with Watched(str(share)) as source:
+        source.between = between
+        discover(run, source, lambda: None)
+
+    assert told == {1: (0, 0, 0), 2: (2, 2, 2), 3: (2, 2, 2), 4: (4, 4, 4), 5: (4, 4, 4)}
+    run.refresh_from_db()
+    assert (run.files_seen, run.files_discovered) == (5, 5)
+
+
+def test_a_walk_that_begins_anew_after_a_crash_counts_and_writes_no_file_twice(run: HarvestRun, share: Path) -> None:
+    for name in "abc":
+        write(share / name, b"x")
+    walk(run, share)
+    HarvestRun.objects.filter(pk=run.pk).update(files_seen=0)
+    run.refresh_from_db()
+
+    walk(run, share)
+
+    assert (run.files_seen, run.files_discovered) == (3, 3)
+    assert FileTransfer.objects.count() == 3
+
+
+def test_the_newest_first_is_the_walk_backwards(run: HarvestRun, share: Path) -> None:
+    for name in "abcde":
+        write(share / name, b"x")
+    with PosixStorage.from_config(str(share), {}) as source:
+        walked = [item.path for item in source.walk()]
+    walk(run, share)
+    assert list(FileRecord.objects.values_list("source_path", flat=True)) == walked[::-1]
+    oldest_first = FileTransfer.objects.order_by("created_at").values_list("record__source_path", flat=True)
+    assert list(oldest_first) == walked
 
 
 def test_unreadable_folders_are_written_down_and_the_rest_goes_on(run: HarvestRun, share: Path) -> None:

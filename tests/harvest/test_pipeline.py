@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from access.models import User
-from harvest import copies, pipeline, runs
+from harvest import pipeline, runs, verifying
 from harvest.connections import Connections
 from harvest.janitor import runs_with_work, take_back
 from harvest.models import (
@@ -31,7 +31,7 @@ from harvest.models import (
     Trigger,
 )
 from harvest.runs import request, retry
-from harvest.storage.base import Fault, StorageError
+from harvest.storage.base import Entry, Fault, Reading, StorageError
 from harvest.storage.posix import PosixStorage
 from harvest.storage.smb import SmbStorage
 from harvest.work import claim, work_on
@@ -336,7 +336,7 @@ def test_a_crash_between_publishing_and_the_database_is_found_out(
     def crash(*args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(copies, "_verified", crash)
+    monkeypatch.setattr(verifying, "_write_down", crash)
     with pytest.raises(KeyboardInterrupt):
         harvest(schedule)
     monkeypatch.undo()
@@ -435,14 +435,20 @@ def test_one_bad_file_does_not_stop_the_others(
 ) -> None:
     for name in "abc":
         (on_share / name).write_bytes(name.encode())
-    honest = SmbStorage.read
+    honest = SmbStorage.read_many
 
-    def read(self: SmbStorage, path: str, *, offset: int = 0) -> Any:
-        if path == "b":
-            raise StorageError(Fault.DENIED, "Access to “b” is denied.", path=path)
-        return honest(self, path, offset=offset)
+    class Denied(Reading):
+        def chunks(self) -> Iterator[bytes]:
+            raise StorageError(Fault.DENIED, f"Access to “{self.path}” is denied.", path=self.path)
 
-    monkeypatch.setattr(SmbStorage, "read", read)
+        def look(self) -> Entry:
+            raise AssertionError("nobody looks at what could not be read")
+
+    def read_many(self: SmbStorage, entries: Iterable[Entry]) -> Iterator[Reading]:
+        for reading in honest(self, entries):
+            yield Denied(reading.path) if reading.path == "b" else reading
+
+    monkeypatch.setattr(SmbStorage, "read_many", read_many)
     harvest(schedule)
 
     assert set(stored_files(archive)) == {"NMR/a", "NMR/c"}
@@ -461,7 +467,8 @@ def test_a_worker_that_lost_its_lease_writes_nothing(on_share: Path, schedule: H
     take_back()
 
     with pytest.raises(pipeline.LeaseLostError):
-        batch.move(batch.transfers, State.ACCEPTED)
+        batch.step(batch.transfers, State.ACCEPTED)
+        batch.write()
 
     assert FileTransfer.objects.get().state == State.DISCOVERED
 
@@ -527,7 +534,7 @@ def test_of_two_storages_with_different_bytes_of_one_version_the_second_is_copie
         instrument=schedule.instrument, default_storage_location=second_archive, cron_expression="0 2 * * *"
     )
     late = request(other, trigger=Trigger.PERSON)
-    honest = copies.verify
+    honest = verifying.verify
 
     def overtaken(batch: Any, connections: Any, transfers: Any) -> None:
         monkeypatch.setattr(pipeline, "STAGES", stages)
@@ -564,7 +571,7 @@ def test_what_the_whole_destination_cannot_do_is_not_tried_for_every_batch(
     monkeypatch.setattr("harvest.work.BATCH_FILES", 2)
     tried = []
 
-    def full(self: PosixStorage, path: str, token: str, chunks: Any) -> Any:
+    def full(self: PosixStorage, path: str, token: str, chunks: Any, **options: Any) -> Any:
         tried.append(path)
         raise StorageError(Fault.FULL, "The disk is full.")
 
@@ -640,6 +647,7 @@ def test_a_stored_file_whose_hooks_failed_stays_completed_and_its_hooks_are_aske
     )
     (on_share / "fid").write_bytes(b"content")
     first = harvest(schedule)
+    stored_at = FileTransfer.objects.get().completed_at
     FileTransfer.objects.update(given_up=True)
     assert runs.end_if_done(first)
     hook.soft_delete()
@@ -647,7 +655,7 @@ def test_a_stored_file_whose_hooks_failed_stays_completed_and_its_hooks_are_aske
     run = harvest(schedule)
 
     transfer = FileTransfer.objects.get()
-    assert (transfer.state, transfer.given_up, transfer.carry_attempts) == (State.AVAILABLE, False, 1)
+    assert (transfer.state, transfer.given_up, transfer.completed_at) == (State.AVAILABLE, False, stored_at)
     assert run.files_failed == 0
 
 

@@ -219,8 +219,9 @@ def test_quiet_hours_are_kept(on_share: Path, schedule: HarvestSchedule, instrum
 
 
 def test_an_instrument_gets_no_more_connections_than_it_allows(
-    on_share: Path, schedule: HarvestSchedule, instrument: Instrument
+    on_share: Path, schedule: HarvestSchedule, instrument: Instrument, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("harvest.work.BATCH_FILES", 200)
     Instrument.objects.update(max_connections=1)
     for number in range(300):
         (on_share / f"{number:03}").write_bytes(b"x")

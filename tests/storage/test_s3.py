@@ -27,6 +27,7 @@ from harvest.storage.s3 import multipart as multipart_module
 from harvest.storage.s3 import storage as storage_module
 from harvest.storage.s3.capabilities import Capabilities
 from harvest.storage.s3.errors import classify
+from harvest.storage.s3.many import MOST_BYTES
 from harvest.storage.s3.multipart import MOST_PARTS, in_parts, part_bytes
 from tests.storage.s3_servers import Answer, CutBody, FlipByte, Front, LoseAnswer, RcloneServer, front_of
 
@@ -242,7 +243,7 @@ def test_a_name_that_another_attempt_is_publishing_to_is_waited_for(
 ) -> None:
     monkeypatch.setattr(claiming_module, "WAITS_SECONDS", (0.01, 0.01))
     staged = storage.write("a", "attempt-1", pieces(content_of(9 * MIB)))
-    with storage._claim("a", "attempt-2"):
+    with storage._writer.claim("a", "attempt-2"):
         (error,) = storage.publish([staged])
         assert error is not None
         assert (error.fault, error.permanent) == (Fault.LOCKED, False)
@@ -255,7 +256,7 @@ def test_the_claim_of_an_attempt_that_crashed_is_its_own_when_it_goes_on(
     storage: S3Storage,
 ) -> None:
     staged = storage.write("a", "attempt-1", pieces(content_of(9 * MIB)))
-    with storage._claim("a", "attempt-1"):
+    with storage._writer.claim("a", "attempt-1"):
         assert list(storage.publish([staged])) == [None]
 
 
@@ -330,7 +331,7 @@ def test_memory_stays_flat_while_a_large_file_passes(storage: S3Storage) -> None
     finally:
         tracemalloc.stop()
     assert staged.size_bytes == 200 * MIB
-    assert peak_bytes < 48 * MIB
+    assert peak_bytes < 2 * MOST_BYTES, "what is under way, a part being gathered, and what awaits the collector"
     storage.discard(staged.ref, staged.path)
 
 
@@ -538,8 +539,8 @@ def test_walk_and_stat_agree_and_leave_out_what_is_ours(
 def test_walk_goes_on_over_pages(storage: S3Storage) -> None:
     for number in range(7):
         put(storage, f"{number}", b"x")
-    listing = storage._client.list_objects_v2
-    storage._client.list_objects_v2 = lambda **more: listing(**more, MaxKeys=3)  # type: ignore[method-assign]
+    listing = storage._bucket.client.list_objects_v2
+    storage._bucket.client.list_objects_v2 = lambda **more: listing(**more, MaxKeys=3)  # type: ignore[method-assign]
     assert paths_in(storage) == [f"{number}" for number in range(7)]
 
 

@@ -21,8 +21,8 @@ def test_known_arks_have_the_check_character_that_we_compute(zone):
 
 
 def test_a_minted_ark_is_valid_new_and_short_enough_to_be_checked():
-    minted = {ark.mint("99999", "fk4") for _ in range(1000)}
-    assert len(minted) == 1000
+    minted = {ark.mint("99999", "fk4"), *ark.mint_many("99999", "fk4", 1000)}
+    assert len(minted) == 1001
     for one in minted:
         assert ark.is_valid(one)
         assert one.startswith("ark:/99999/fk4")
@@ -58,3 +58,10 @@ def test_what_is_no_ark_is_not_valid(text):
 def test_nothing_is_minted_under_what_cannot_be_checked(naan, shoulder):
     with pytest.raises(ValueError, match=repr(naan)):
         ark.mint(naan, shoulder)
+
+
+def test_many_are_minted_of_every_character_alike():
+    drawn = "".join(minted[-1 - ark.BLADE_CHARACTERS : -1] for minted in ark.mint_many("99999", "fk4", 10_000))
+    fair = len(drawn) / len(ark.ALPHABET)
+    assert {character for character in ark.ALPHABET if abs(drawn.count(character) - fair) > 0.1 * fair} == set()
+    assert ark.mint_many("99999", "fk4", 0) == []

@@ -19,9 +19,10 @@ from rest_framework.renderers import BaseRenderer, JSONRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from access.api.authentication import acting
 from access.attempts import address_of
 from access.audit import record
-from harvest.api.files.lookup import FILE_ID, LoggedIn, acting, open_problems, visible_file
+from harvest.api.files.lookup import FILE_ID, LoggedIn, open_problems, visible_file
 from harvest.api.files.ranges import UnsatisfiableRangeError, span_of
 from harvest.api.files.serving import CopiesFailedError, NoCopyError, copies_of, deliver, newest_version
 from harvest.models import FileRecord, FileVersion

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
+from django.db.models import Exists, OuterRef, Q
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter
 from rest_framework import serializers
@@ -19,11 +20,10 @@ from access import policy
 from access.models import FileGroupObjectPermission, User
 from access.models.grants import unexpired
 from harvest.models import FileRecord, FileTransfer, Status
-from harvest.models.searching import MAX_VALUE_LENGTH
+from harvest.models.searching import MAX_VALUE_LENGTH, mentioning, named
+from streamweave.lib.rest.pagination import OF_THE_PAGE
+from streamweave.lib.rest.query import said_once
 from streamweave.lib.rest.serializers import StrictSerializer
-
-OF_THE_PAGE = frozenset({"limit", "cursor", "count", "ordering", "format"})
-"""Parameters that are not conditions: KeysetPagination reads them, and `format` the browsable API."""
 
 FACT = "metadata."
 MAX_KEY_LENGTH = 200
@@ -54,11 +54,9 @@ class Conditions(StrictSerializer):
     @classmethod
     def read(cls, query: Any, *, besides: frozenset[str] = OF_THE_PAGE) -> Self:
         """The conditions in `query`, checked; the parameters `besides` are somebody else's. Raises ValidationError."""
-        asked = {name: query.getlist(name) for name in query if name not in besides}
-        if repeated := [name for name, values in asked.items() if len(values) > 1]:
-            raise ValidationError({name: ["Give it once."] for name in repeated})
-        conditions = cls(data={name: values[0] for name, values in asked.items() if not name.startswith(FACT)})
-        conditions.facts = cls._facts({name: values[0] for name, values in asked.items() if name.startswith(FACT)})
+        asked = said_once(query, besides=besides)
+        conditions = cls(data={name: value for name, value in asked.items() if not name.startswith(FACT)})
+        conditions.facts = cls._facts({name: value for name, value in asked.items() if name.startswith(FACT)})
         conditions.is_valid(raise_exception=True)
         return conditions
 
@@ -76,9 +74,14 @@ class Conditions(StrictSerializer):
             raise ValidationError(problems)
         return {name.removeprefix(FACT): value for name, value in asked.items()}
 
-    def _within_ranges(self, rows: Any) -> Any:
+    @property
+    def are_any(self) -> bool:
+        """Whether anything is asked for at all."""
+        return bool(self.validated_data or self.facts)
+
+    def _within_ranges(self) -> Q:
         said = self.validated_data
-        return rows.filter(**{lookup: said[name] for name, lookup in self.ranges.items() if name in said})
+        return Q(**{lookup: said[name] for name, lookup in self.ranges.items() if name in said})
 
 
 class FileConditions(Conditions):
@@ -130,17 +133,42 @@ class FileConditions(Conditions):
         return text
 
     @property
-    def are_any(self) -> bool:
-        """Whether anything is asked for at all."""
-        return bool(self.validated_data or self.facts)
+    def are_loose(self) -> bool:
+        """Whether nothing is asked for but what many files may have in common: then `loose` says it all."""
+        said = self.validated_data
+        if self.facts or self._arks or said.get("status", Status.COMPLETED) != Status.COMPLETED:
+            return False
+        return not said.keys() - self.ranges.keys() - {"name", "q", "status", "storage_location_id"}
+
+    @property
+    def are_common(self) -> bool:
+        """Whether nothing is asked for but what nearly all files have in common."""
+        return self.are_loose and not self.validated_data.keys() - {"status", "storage_location_id", "is_current"}
+
+    @property
+    def loose(self) -> Q:
+        """Those of the conditions that many files may meet, and often do."""
+        said, found = self.validated_data, self._within_ranges()
+        if "name" in said:
+            found &= named(said["name"])
+        if "q" in said and not _is_ark(said["q"]):
+            found &= mentioning(said["q"].split())
+        return found & self._with_transfers()
+
+    @property
+    def _arks(self) -> list[str]:
+        said = self.validated_data
+        asked = [said[name] for name in ("persistent_id", "ark") if name in said]
+        return [*asked, said["q"]] if _is_ark(said.get("q", "")) else asked
 
     def narrow(self, files: Any, user: Any) -> Any:
         """The ones of `files` that meet all of the conditions; `user` is who asks."""
         said = self.validated_data
-        files = self._texts(self._within_ranges(files))
-        for name in ("persistent_id", "ark"):
-            if name in said:
-                files = files.filter(persistent_id=_with_slash(said[name]))
+        files = files.filter(self.loose)
+        if "path" in said:
+            files = files.below(said["path"])
+        for ark in self._arks:
+            files = files.filter(persistent_id=_with_slash(ark))
         if "checksum" in said:
             files = files.filter(**{"xxhash" if len(said["checksum"]) == 16 else "sha256": said["checksum"]})
         for key, value in self.facts.items():
@@ -148,30 +176,16 @@ class FileConditions(Conditions):
         for kind in ("group", "project"):
             if f"{kind}_id" in said:
                 files = files.filter(pk__in=granted_to(kind, said[f"{kind}_id"], user))
-        return self._with_transfers(files)
-
-    def _texts(self, files: Any) -> Any:
-        said = self.validated_data
-        if "path" in said:
-            files = files.below(said["path"])
-        if "name" in said:
-            files = files.named(said["name"])
-        if "q" in said:
-            text = said["q"].strip()
-            is_ark = text.startswith("ark:")
-            files = files.filter(persistent_id=_with_slash(text)) if is_ark else files.mentioning(text.split())
         return files
 
-    def _with_transfers(self, files: Any) -> Any:
+    def _with_transfers(self) -> Q:
         """All that is asked about transfers must be true of one and the same transfer."""
         said, transfers = self.validated_data, FileTransfer.objects.order_by()
         asked = {field: said[f"{field}_id"] for field in ("storage_location", "run") if f"{field}_id" in said}
         if not asked and "status" not in said:
-            return files
-        transfers = transfers.filter(**asked)
-        if "status" in said:
-            transfers = transfers.with_status(said["status"])
-        return files.filter(pk__in=transfers.values("record"))
+            return Q()
+        transfers = transfers.filter(**asked, record=OuterRef("pk"))
+        return Q(Exists(transfers.with_status(said["status"]) if "status" in said else transfers))
 
 
 class TransferConditions(Conditions):
@@ -201,7 +215,7 @@ class TransferConditions(Conditions):
         """The ones of `transfers` that meet all of the conditions."""
         if self.facts:
             raise ValidationError({f"{FACT}{key}": ["There is no such field."] for key in self.facts})
-        said, transfers = self.validated_data, self._within_ranges(transfers)
+        said, transfers = self.validated_data, transfers.filter(self._within_ranges())
         if "status" in said:
             transfers = transfers.with_status(said["status"])
         if "checksum" in said:
@@ -219,6 +233,10 @@ def granted_to(kind: str, pk: uuid.UUID, user: Any) -> Any:
     single = grants.exclude(content_object=None).values("content_object_id")
     instruments = grants.exclude(instrument=None).values("instrument")
     return single.union(FileRecord.objects.filter(instrument__in=instruments).order_by().values("pk"), all=True)
+
+
+def _is_ark(text: str) -> bool:
+    return text.startswith("ark:")
 
 
 def _with_slash(ark: str) -> str:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
-from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework import serializers, status
@@ -15,17 +13,20 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from access import policy
+from access.api.authentication import acting
+from access.api.serializers import not_past
 from access.grantees import GranteeType
 from access.grants import Grant, UnknownGranteeError, grant, grants_on, revoke_grants
 from access.models import Source, User
 from harvest.api.files.bulk import Change, grant_in_sets, revoke_in_sets
 from harvest.api.files.explanation import Reason, Via, reasons
 from harvest.api.files.filters import METADATA, FileConditions
-from harvest.api.files.lookup import FILE_ID, LoggedIn, acting, as_id, visible_file
+from harvest.api.files.lookup import FILE_ID, LoggedIn, as_id, visible_file
 from harvest.models import FileRecord
 from streamweave.lib.rest.permissions import IsAdministrator
+from streamweave.lib.rest.query import said_true
 from streamweave.lib.rest.schema import problems
-from streamweave.lib.rest.serializers import StrictSerializer
+from streamweave.lib.rest.serializers import BigCountField, StrictSerializer
 
 
 class GrantSerializer(StrictSerializer):
@@ -38,17 +39,15 @@ class GrantSerializer(StrictSerializer):
         source="granted_by_id", read_only=True, allow_null=True, help_text="Null: the product itself."
     )
     expires_at = serializers.DateTimeField(
-        required=False, allow_null=True, help_text="From then on it shows nothing; null: no end."
+        required=False,
+        allow_null=True,
+        validators=[not_past],
+        help_text="From then on it shows nothing; null: no end.",
     )
-    source = serializers.ChoiceField(  # type: ignore[assignment]
+    source = serializers.ChoiceField(  # type: ignore[assignment]  # this one is a field
         Source.choices, read_only=True, help_text="How it came about."
     )
     name = serializers.CharField(read_only=True, help_text="The user's e-mail, or the group's or project's name.")
-
-    def validate_expires_at(self, expires_at: datetime | None) -> datetime | None:
-        if expires_at is not None and expires_at <= timezone.now():
-            raise ValidationError("Give a time to come, or null for no end.")
-        return expires_at
 
 
 class FileGrantsView(APIView):
@@ -103,8 +102,8 @@ class FileGrantView(APIView):
 
 
 class ChangeSerializer(serializers.Serializer[Change]):
-    files = serializers.IntegerField(help_text="How many files meet the conditions.")
-    changed = serializers.IntegerField(help_text="How many grants were, or on a dry run would be, added or taken back.")
+    files = BigCountField(help_text="How many files meet the conditions.")
+    changed = BigCountField(help_text="How many grants were, or on a dry run would be, added or taken back.")
     dry_run = serializers.BooleanField()
 
 
@@ -133,7 +132,7 @@ class GrantsView(APIView):
         files = chosen_files(request, besides=OUR_PARAMETERS)
         wanted = checked_grant(request.data)
         try:
-            change = grant_in_sets(files, by=acting(request), dry_run=is_dry_run(request), **wanted)
+            change = grant_in_sets(files, by=acting(request), dry_run=said_true(request, "dry_run"), **wanted)
         except UnknownGranteeError as error:
             raise unknown(error) from None
         return Response(ChangeSerializer(change).data)
@@ -149,7 +148,9 @@ class GrantsView(APIView):
         grantee = GranteeSerializer(data={name: query[name] for name in GRANTEE if name in query})
         grantee.is_valid(raise_exception=True)
         files = chosen_files(request, besides=OUR_PARAMETERS | GRANTEE)
-        change = revoke_in_sets(files, by=acting(request), dry_run=is_dry_run(request), **grantee.validated_data)
+        change = revoke_in_sets(
+            files, by=acting(request), dry_run=said_true(request, "dry_run"), **grantee.validated_data
+        )
         return Response(ChangeSerializer(change).data)
 
 
@@ -159,13 +160,6 @@ def chosen_files(request: Request, *, besides: frozenset[str]) -> Any:
     if not conditions.are_any:
         raise ValidationError({"detail": ["Name at least one condition, so that not all files are meant."]})
     return conditions.narrow(FileRecord.objects.visible_to(request.user), request.user)
-
-
-def is_dry_run(request: Request) -> bool:
-    asked = request.query_params.get("dry_run", "false").lower()
-    if asked not in ("true", "false"):
-        raise ValidationError({"dry_run": ["Say true or false."]})
-    return asked == "true"
 
 
 # ------------------------------------------------------------------------------------------------------------- why

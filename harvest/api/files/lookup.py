@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any, cast
+from typing import Any
 
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter
@@ -13,7 +13,6 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from access import policy
-from access.models import User
 from harvest.models import FileRecord
 from streamweave.lib.rest.schema import problems
 
@@ -35,16 +34,13 @@ def as_id(text: str) -> uuid.UUID | None:
         return None
 
 
-def acting(request: Request) -> User:
-    """Who asks; the permissions have made sure that it is somebody."""
-    return cast(User, request.user)
-
-
-def visible_file(user: Any, file_id: str) -> FileRecord:
-    """The file that `user` asks for. Raises NotFound, the same whether it does not exist, is not for him to see, or is
-    no id at all."""
+def visible_file(user: Any, file_id: str, *, to_change: bool = False) -> FileRecord:
+    """The file that `user` asks for, and `to_change` it: locked until the transaction ends. Raises NotFound, the same
+    whether it does not exist, is not for him to see, or is no id at all."""
     pk = as_id(file_id)
-    file = None if pk is None else FileRecord.objects.visible_to(user).filter(pk=pk).first()
+    files = FileRecord.objects.visible_to(user)
+    files = files.select_for_update(of=("self",)) if to_change else files
+    file = None if pk is None else files.filter(pk=pk).first()
     if file is None:
         raise NotFound("File not found")
     found: FileRecord = file

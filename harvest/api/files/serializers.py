@@ -8,7 +8,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from harvest.models import FileTransfer, FileVersion, Origin, State, Status
-from streamweave.lib.rest.serializers import StrictSerializer
+from streamweave.lib.rest.serializers import BigCountField, BoundedModelSerializer, CountField, StrictSerializer
 
 
 @extend_schema_field({"type": "object", "additionalProperties": {}})
@@ -25,21 +25,22 @@ class FileSerializer(StrictSerializer):
     instrument_id = serializers.UUIDField(read_only=True)
     source_path = serializers.CharField(read_only=True, help_text="Below the instrument's folder on its share.")
     filename = serializers.CharField(read_only=True)
-    size_bytes = serializers.IntegerField(read_only=True)
+    size_bytes = BigCountField(read_only=True)
     source_mtime = serializers.DateTimeField(read_only=True, help_text="When it was last changed on the instrument.")
     xxhash = serializers.CharField(read_only=True, allow_null=True, help_text="xxh64, 16 hexadecimal digits.")
     sha256 = serializers.CharField(read_only=True, allow_null=True)
     first_discovered_at = serializers.DateTimeField(read_only=True)
     metadata_ = MetadataField(source="metadata", read_only=True)
     owner_id = serializers.UUIDField(allow_null=True, help_text="The user who owns it; null: nobody.")
-    version_number = serializers.IntegerField(read_only=True, help_text="Of its newest version.")
-    generation = serializers.IntegerField(read_only=True, help_text="How often a file at this path was replaced.")
+    version_number = CountField(read_only=True, help_text="Of its newest version.")
+    generation = CountField(read_only=True, help_text="How often a file at this path was replaced.")
     is_current = serializers.BooleanField(read_only=True, help_text="False: another file has taken its path.")
     origin = serializers.ChoiceField(Origin.choices, read_only=True)
     updated_at = serializers.DateTimeField(read_only=True)
 
 
-class FileVersionSerializer(serializers.ModelSerializer[FileVersion]):
+class FileVersionSerializer(BoundedModelSerializer):
+    size_bytes = BigCountField(read_only=True)
     is_downloadable = serializers.BooleanField(read_only=True, help_text="There is a verified copy of it.")
 
     class Meta:
@@ -67,7 +68,7 @@ class TransferSerializer(serializers.Serializer[FileTransfer]):
     destination_path = serializers.CharField(allow_null=True, help_text="Where it lies or will lie.")
     transfer_adapter = serializers.CharField(source="record.instrument.transfer_adapter")
     status = serializers.ChoiceField(Status.choices)
-    bytes_transferred = serializers.IntegerField(allow_null=True)
+    bytes_transferred = BigCountField(allow_null=True)
     source_checksum = serializers.CharField(allow_null=True, help_text="xxh64 of what was read.")
     dest_checksum = serializers.CharField(allow_null=True, help_text="xxh64 of what is stored.")
     checksum_verified = serializers.BooleanField()
@@ -79,7 +80,7 @@ class TransferSerializer(serializers.Serializer[FileTransfer]):
     state = serializers.ChoiceField(State.choices, help_text="How far on its way it is.")
     reason = serializers.CharField(allow_null=True, help_text="Why it was skipped, or ended otherwise.")
     waiting_reason = serializers.CharField(allow_null=True, help_text="What it waits for.")
-    attempts = serializers.IntegerField(help_text="Failed attempts.")
+    attempts = CountField(help_text="Failed attempts.")
     next_attempt_at = serializers.DateTimeField(allow_null=True)
     created_at = serializers.DateTimeField()
 

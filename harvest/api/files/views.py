@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, Q
 from django.http import HttpResponseBase
 from django.utils.cache import get_conditional_response, patch_vary_headers
 from drf_spectacular.types import OpenApiTypes
@@ -13,17 +12,20 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema
 from rest_framework.exceptions import NotFound
 from rest_framework.generics import ListAPIView
 from rest_framework.permissions import BasePermission
-from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from access.api.authentication import acting
+from access.api.resources import writing
 from harvest.api.files.filters import METADATA, FileConditions, TransferConditions
-from harvest.api.files.lookup import FILE_ID, LoggedIn, acting, as_id, open_problems, visible_file
+from harvest.api.files.listing import FileListing, transfers_for
+from harvest.api.files.lookup import FILE_ID, LoggedIn, as_id, open_problems, visible_file
 from harvest.api.files.ownership import set_owner
 from harvest.api.files.serializers import FileSerializer, FileVersionSerializer, TransferSerializer, told
 from harvest.models import FileRecord, FileTransfer, FileVersion
 from streamweave.lib.rest.permissions import IsAdministrator
+from streamweave.lib.rest.preconditions import ETAG, IF_MATCH, etag_of_facts, refuse_stale
 from streamweave.lib.rest.schema import problems
 
 IF_NONE_MATCH = OpenApiParameter(
@@ -49,8 +51,11 @@ class FileList(ListAPIView[FileRecord]):
     ordering_fields = ("first_discovered_at", "source_mtime", "size_bytes", "filename")
 
     def get_queryset(self) -> Any:
-        user = self.request.user
-        return FileConditions.read(self.request.query_params).narrow(FileRecord.objects.visible_to(user), user)
+        self.listing = FileListing(self.request.user, FileConditions.read(self.request.query_params))
+        return self.listing.files
+
+    def page(self, beyond: Q, ordering: tuple[str, ...], count: int) -> list[FileRecord]:
+        return self.listing.page(beyond, ordering, count)
 
 
 class FileDetail(APIView):
@@ -60,7 +65,7 @@ class FileDetail(APIView):
     @extend_schema(
         operation_id="get_file",
         tags=["files"],
-        parameters=[FILE_ID, IF_NONE_MATCH],
+        parameters=[FILE_ID, IF_NONE_MATCH, ETAG],
         responses={200: FileSerializer, 304: None, **open_problems(404)},
     )
     def get(self, request: Request, file_id: str) -> HttpResponseBase:
@@ -70,15 +75,19 @@ class FileDetail(APIView):
         operation_id="update_file",
         tags=["files"],
         description="Administrators give a file an owner, whom a grant of his own lets see it; null takes it away.",
-        parameters=[FILE_ID],
+        parameters=[FILE_ID, IF_MATCH, ETAG],
         request=FileSerializer,
-        responses={200: FileSerializer, **problems(400, 404)},
+        responses={200: FileSerializer, **problems(400, 404, 409, 412)},
     )
     def patch(self, request: Request, file_id: str) -> Response:
-        file = visible_file(request.user, file_id)
-        change = FileSerializer(data=request.data)
-        change.is_valid(raise_exception=True)
-        return Response(told(set_owner(file, change.validated_data["owner_id"], by=acting(request))))
+        with writing():
+            file = visible_file(request.user, file_id, to_change=True)
+            refuse_stale(request, etag_of_facts(told(file)))
+            change = FileSerializer(data=request.data)
+            change.is_valid(raise_exception=True)
+            file = set_owner(file, change.validated_data["owner_id"], by=acting(request))
+        facts = told(file)
+        return Response(facts, headers={"ETag": etag_of_facts(facts)})
 
 
 @extend_schema_view(
@@ -119,7 +128,8 @@ class TransferList(ListAPIView[FileTransfer]):
     ordering_fields = ("created_at",)
 
     def get_queryset(self) -> Any:
-        return TransferConditions.read(self.request.query_params).narrow(visible_transfers(self.request.user))
+        conditions = TransferConditions.read(self.request.query_params)
+        return with_related(transfers_for(self.request.user, conditions))
 
 
 @extend_schema_view(
@@ -133,7 +143,9 @@ class TransferList(ListAPIView[FileTransfer]):
 )
 class FileTransferList(TransferList):
     def get_queryset(self) -> Any:
-        return super().get_queryset().filter(record=visible_file(self.request.user, self.kwargs["file_id"]))
+        conditions = TransferConditions.read(self.request.query_params)
+        file = visible_file(self.request.user, self.kwargs["file_id"])
+        return with_related(conditions.narrow(FileTransfer.objects.filter(record=file)))
 
 
 class TransferDetail(APIView):
@@ -147,21 +159,22 @@ class TransferDetail(APIView):
     )
     def get(self, request: Request, transfer_id: str) -> Response:
         pk = as_id(transfer_id)
-        transfer = None if pk is None else visible_transfers(request.user).filter(pk=pk).first()
+        seen = FileTransfer.objects.visible_to(request.user)
+        transfer = None if pk is None else with_related(seen).filter(pk=pk).first()
         if transfer is None:
             raise NotFound("Transfer not found")
         return Response(TransferSerializer(transfer).data)
 
 
-def visible_transfers(user: Any) -> Any:
-    """What `user` may see, with what TransferSerializer tells of it. That is fetched for the rows of a page only; a
-    join would fetch it for all that are sorted."""
-    return FileTransfer.objects.visible_to(user).prefetch_related("storage_location", "record__instrument")
+def with_related(transfers: Any) -> Any:
+    """`transfers` with what TransferSerializer tells of them. That is fetched for the rows of a page only; a join would
+    fetch it for all that are sorted."""
+    return transfers.prefetch_related("storage_location", "record__instrument")
 
 
 def conditional(request: Request, facts: dict[str, Any]) -> HttpResponseBase:
     """An answer with an ETag, or 304 where the client has this very one (RFC 9110, section 13.1.2)."""
-    etag = f'"{hashlib.sha256(JSONRenderer().render(facts)).hexdigest()[:32]}"'
+    etag = etag_of_facts(facts)
     answer = Response(facts)
     response: HttpResponseBase = answer
     if request.accepted_renderer.format == "json":

@@ -112,8 +112,10 @@ class Probe:
     Every trial raises StorageError where the server cannot be asked (unreachable, denied, …).
     """
 
-    def __init__(self, client: S3Client, bucket: str, folder: str) -> None:
+    def __init__(self, client: S3Client, parts_client: S3Client, bucket: str, folder: str) -> None:
+        """`parts_client` is the one that parts will be sent by."""
         self._client = client
+        self._parts_client = parts_client
         self._bucket = bucket
         self._key = f"{folder}probe-{uuid.uuid4().hex}"
         self._made: set[str] = set()
@@ -235,7 +237,7 @@ class Probe:
                 raise
 
     def _part(self, key: str, upload_id: str, content: bytes, **more: Any) -> str:
-        answer = self._client.upload_part(
+        answer = self._parts_client.upload_part(
             Bucket=self._bucket, Key=key, UploadId=upload_id, PartNumber=1, Body=content, **more
         )
         return require_etag(answer, "")

@@ -5,13 +5,15 @@ Amazon S3 user guide, "Uploading and copying objects using multipart upload"; li
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from harvest.storage.base import Fault, StorageError
 from harvest.storage.s3.capabilities import body_arguments, not_replacing, require_etag
 from harvest.storage.s3.errors import telling
-from harvest.storage.s3.reading import TOKEN_METADATA
+from harvest.storage.s3.many import InThread, Underway
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -23,30 +25,39 @@ MOST_PARTS = 10_000
 _PARTS_OF_A_SIZE = 1_000
 _MOST_DOUBLINGS = 5
 
+_TOO_LARGE = "The file is larger than 1.46 TiB, the most that goes to S3 in parts: use another storage for it."
+
 
 def part_bytes(number: int) -> int:
     """The size of the part of that number, counted from 1, in bytes.
 
     8 MiB for the first thousand parts, then twice as much for each further thousand, up to 256 MiB. So a file whose
-    size nobody knows beforehand may grow to 1,528,000 MiB (1.46 TiB) within 10,000 parts, and no more than two parts
-    are ever in memory. (Servers that want all parts but the last of one size, as Cloudflare R2, take 7.8 GiB.)
+    size nobody knows beforehand may grow to 1,528,000 MiB (1.46 TiB) within 10,000 parts. While a part is gathered,
+    `many.MOST_BYTES` are under way, or one part. (Servers that want all parts but the last of one size, as Cloudflare
+    R2, take 7.8 GiB.)
     """
     return FIRST_PART_BYTES << min((number - 1) // _PARTS_OF_A_SIZE, _MOST_DOUBLINGS)
 
 
-def in_parts(chunks: Iterable[bytes]) -> Iterator[bytearray]:
+def in_parts(chunks: Iterable[bytes | memoryview]) -> Iterator[bytearray]:
     """`chunks` cut anew into parts of `part_bytes`; the last one may be shorter, and none is empty."""
-    number, part = 1, bytearray()
+    number, part, filled = 1, bytearray(), 0
     for chunk in chunks:
         rest = memoryview(chunk)
         while rest:
-            room = part_bytes(number) - len(part)
-            part += rest[:room]
-            rest = rest[room:]
-            if len(part) == part_bytes(number):
+            taken = rest[: part_bytes(number) - filled]
+            if number == 1:
+                part += taken  # grows as it must: most files end within it
+            else:
+                memoryview(part)[filled : filled + len(taken)] = taken
+            filled += len(taken)
+            rest = rest[len(taken) :]
+            if filled == part_bytes(number):
                 yield part
-                number, part = number + 1, bytearray()
-    if part:
+                number, filled = number + 1, 0
+                part = bytearray(part_bytes(number))
+    if filled:
+        del part[filled:]
         yield part
 
 
@@ -61,26 +72,36 @@ class MultipartUpload:
         self._path = path
 
     @classmethod
-    def begin(cls, client: S3Client, bucket: str, key: str, *, path: str, token: str) -> Self:
-        """A new upload whose object will carry `token`."""
+    def begin(cls, client: S3Client, bucket: str, key: str, *, path: str, metadata: Mapping[str, str]) -> Self:
+        """A new upload whose object will carry `metadata`."""
         with telling(path):
-            answer = client.create_multipart_upload(Bucket=bucket, Key=key, Metadata={TOKEN_METADATA: token})
+            answer = client.create_multipart_upload(Bucket=bucket, Key=key, Metadata=metadata)
         return cls(client, bucket, key, answer["UploadId"], path=path)
 
-    def send(self, parts: Iterable[bytearray], *, digest: str | None) -> int:
-        """Send `parts`, each with its digest, and return how many bytes they were."""
+    def send(self, parts: Iterable[bytearray], *, client: S3Client, digest: str | None, executor: Executor) -> int:
+        """Send `parts` by `client`, several at once, each with its digest, and return how many bytes they were.
+
+        Whatever is raised, nothing is under way any more then.
+        """
         size_bytes = 0
-        for number, part in enumerate(parts, 1):
-            self._send(number, part, digest)
-            size_bytes += len(part)
+        under_way: Underway[int, None] = Underway()
+        try:
+            for number, part in enumerate(parts, 1):
+                if number > MOST_PARTS:
+                    raise StorageError(Fault.IO, _TOO_LARGE, path=self._path, permanent=True)
+                while not under_way.has_room(len(part)):
+                    under_way.take()
+                under_way.add(number, InThread(executor, partial(self._send, client, number, part, digest)), len(part))
+                size_bytes += len(part)
+            while under_way:
+                under_way.take()
+        finally:
+            tuple(under_way.give_up())
         return size_bytes
 
-    def _send(self, number: int, part: bytearray, digest: str | None) -> None:
-        if number > MOST_PARTS:
-            message = "The file is larger than 1.46 TiB, the most that goes to S3 in parts: use another storage for it."
-            raise StorageError(Fault.IO, message, path=self._path, permanent=True)
+    def _send(self, client: S3Client, number: int, part: bytearray, digest: str | None) -> None:
         with telling(self._path):
-            answer = self._client.upload_part(
+            answer = client.upload_part(
                 Bucket=self._bucket,
                 Key=self._key,
                 UploadId=self.upload_id,

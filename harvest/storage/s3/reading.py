@@ -12,6 +12,7 @@ from botocore import exceptions
 
 from harvest.storage.base import CHUNK_BYTES, Fault, StorageError
 from harvest.storage.s3.errors import FOREIGN, classify, status_of, telling
+from harvest.storage.s3.metadata import token_in
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -19,15 +20,7 @@ if TYPE_CHECKING:
 RESUMES = 5
 """How often one read is taken up again where the connection broke."""
 
-TOKEN_METADATA = "streamweave-token"  # noqa: S105 (no password)
-"""The user metadata (x-amz-meta-…) that names the attempt which wrote an object."""
-
 _REPLACED = "The object was replaced while it was read."
-
-
-def token_in(answer: Mapping[str, Any]) -> str | None:
-    """The token in the answer to a HEAD or GET; some servers change the case of metadata keys."""
-    return {key.lower(): value for key, value in answer.get("Metadata", {}).items()}.get(TOKEN_METADATA)
 
 
 def read_object(

@@ -8,43 +8,46 @@ later attempt, can tell whose it is.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import suppress
 from copy import copy
 from datetime import UTC, datetime
-from itertools import chain
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
-from urllib.parse import quote, unquote
 
 from boto3.session import Session
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.credentials import Credentials
 
 from harvest.storage import names
-from harvest.storage.base import RESERVED, Check, Entry, Fault, Proof, Staged, Storage, StorageError, Unreadable
+from harvest.storage.base import (
+    RESERVED,
+    Check,
+    Entry,
+    Fault,
+    Incoming,
+    Reading,
+    Staged,
+    Storage,
+    StorageError,
+    Unreadable,
+    WithdrawnError,
+)
 from harvest.storage.s3 import capabilities as probing
-from harvest.storage.s3.capabilities import MD5, Capabilities, Probe, body_arguments, not_replacing, require_etag
+from harvest.storage.s3.bucket import THREADS, Bucket
+from harvest.storage.s3.capabilities import Capabilities, Probe
 from harvest.storage.s3.checking import check_storage
-from harvest.storage.s3.claiming import claim
-from harvest.storage.s3.errors import NO_S3_SERVER, status_of, telling
-from harvest.storage.s3.multipart import MultipartUpload, in_parts
-from harvest.storage.s3.reading import TOKEN_METADATA, read_object, token_in
+from harvest.storage.s3.fetching import Wanted, read_ahead, whole_seconds
+from harvest.storage.s3.writing import NOTES, Writer, discard, token_of_ref
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import ObjectTypeDef
-
-_NOTES = "uploads"
-"""The folder in our reserved one with a note for each upload that is not completed: its name is the token."""
-
-_CLAIMS = "claims"
-"""The folder beside it with the claims to names (see `claiming`)."""
 
 _CLIENT_CONFIG = Config(
     connect_timeout=5,
     read_timeout=20,
     retries={"mode": "standard", "total_max_attempts": 3},
+    max_pool_connections=THREADS + 1,  # one for the thread that the storage is used in
     # We send our own digests, those that a probe has shown to be checked; servers choke on botocore's defaults.
     request_checksum_calculation="when_required",
     response_checksum_validation="when_required",
@@ -54,9 +57,6 @@ _CLIENT_CONFIG = Config(
 
 class S3Storage(Storage):
     """Objects below a key prefix (the base path) of one bucket.
-
-    Staged bytes are named "object:<token>" where they were published at once, "upload:<token>:<upload id>:<path>"
-    where they are a multipart upload that is not completed yet.
 
     A server that ignores `If-None-Match` is asked by HEAD before each write instead; two writers of the same name at
     the same moment could then replace one another, so each name must be reserved by one row beforehand.
@@ -80,6 +80,7 @@ class S3Storage(Storage):
             "secret_access_key": {"type": "string", "minLength": 1, "description": "Secret of the access key."},
         },
     }
+    publishes_at_once: ClassVar[bool] = True
     secret_fields = frozenset({"secret_access_key"})
 
     def __init__(
@@ -94,12 +95,12 @@ class S3Storage(Storage):
     ) -> None:
         prefix = base_path.strip("/")
         self._prefix = f"{prefix}/" if prefix else ""
-        self._bucket = bucket
+        self._bucket_name = bucket
         self._access_key_id = access_key_id
         self._secret_access_key = secret_access_key
         self._region = region
         self._endpoint_url = endpoint_url
-        self._connected: S3Client | None = None
+        self._connected: Bucket | None = None
         self._known: Capabilities | None = None
 
     @classmethod
@@ -107,67 +108,61 @@ class S3Storage(Storage):
         return cls(base_path, **config)
 
     def connect(self) -> None:
-        with telling():
-            self._connected = self._new_client()
-            try:
-                # GET rather than HEAD: its refusal has a body, which tells a wrong key from a missing right.
-                answer = self._connected.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix, MaxKeys=1)
-                if "IsTruncated" not in answer:  # not a listing, but XML all the same
-                    raise StorageError(Fault.UNREACHABLE, NO_S3_SERVER)
-            except BaseException:
-                self.close()
-                raise
+        credentials = Credentials(self._access_key_id, self._secret_access_key)
+        self._connected = Bucket(self._new_client, self._bucket_name, self._prefix, credentials)
 
     def close(self) -> None:
-        client, self._connected = self._connected, None
-        if client is not None:
-            client.close()
+        bucket, self._connected = self._connected, None
+        if bucket is not None:
+            bucket.close()
 
     # ------------------------------------------------------------------------------------------------- looking
 
     def walk(
         self, top: str = "", *, recursive: bool = True, advanced: Callable[[], None] = lambda: None
     ) -> Iterator[Entry | Unreadable]:
-        start = self._key(top) + "/" if top else self._prefix
-        for found in self._listing(start, delimiter="" if recursive else "/"):
+        bucket = self._bucket
+        start = bucket.key(top) + "/" if top else self._prefix
+        for found in bucket.listing(start, delimiter="" if recursive else "/"):
             advanced()
             path, size_bytes = found["Key"].removeprefix(self._prefix), found["Size"]
             if path.split("/", 1)[0] == RESERVED or (path.endswith("/") and not size_bytes):
                 continue  # ours, or the mark that some tools leave for an empty folder
             try:
-                self._key(path)
+                bucket.key(path)
             except StorageError as error:
                 yield Unreadable(path, error)
             else:
-                yield Entry(path, size_bytes, _whole_seconds(found["LastModified"]))
+                yield Entry(path, size_bytes, whole_seconds(found["LastModified"]))
 
     def stat(self, path: str) -> Entry:
-        answer = self._head(path)
+        answer = self._bucket.head(path)
         if answer is None:
             raise StorageError(Fault.NOT_FOUND, "There is no such object.", path=path)
-        return Entry(path, answer["ContentLength"], _whole_seconds(answer["LastModified"]))
+        return Entry(path, answer["ContentLength"], whole_seconds(answer["LastModified"]))
 
     def token_of(self, path: str) -> str | None:
-        """The token of the attempt that wrote the object at `path`; None where there is no object, or no token."""
-        answer = self._head(path)
-        return None if answer is None else token_in(answer)
+        return self._bucket.token_of(path)
 
     def read(self, path: str, *, offset: int = 0) -> Generator[bytes]:
-        return read_object(self._client, self._bucket, self._key(path), path=path, offset=offset)
+        return self._bucket.read(path, offset=offset)
+
+    def read_many(self, entries: Iterable[Entry]) -> Generator[Reading]:
+        wanted = (self._wanted(entry.path, entry.size_bytes, partial(self.read, entry.path)) for entry in entries)
+        return read_ahead(wanted, self._bucket.signed)
 
     # ------------------------------------------------------------------------------------------------- writing
 
     def stored_path(self, path: str) -> str:
         return names.encode(path, names.S3, base_path=self._prefix.rstrip("/"))
 
-    def write(self, path: str, token: str, chunks: Iterable[bytes]) -> Staged:
-        self._key(path)
-        names.check_token(token)
-        parts = in_parts(chunks)
-        first, second = next(parts, bytearray()), next(parts, None)
-        if second is None:
-            return self._write_small(path, token, first)
-        return self._write_large(path, token, chain((first, second), parts))
+    def write(
+        self, path: str, token: str, chunks: Iterable[bytes | memoryview], *, modified_at: datetime | None = None
+    ) -> Staged:
+        return self._writer.write(path, token, chunks, modified_at)
+
+    def write_many(self, files: Iterable[Incoming]) -> Generator[Staged | StorageError | WithdrawnError]:
+        return self._writer.write_many(files)
 
     def make_durable(self, staged: Sequence[Staged]) -> None:
         """Nothing to do: an S3 server answers a PUT, a part or a completion only when it has stored it."""
@@ -175,18 +170,17 @@ class S3Storage(Storage):
     def read_back(self, staged: Staged) -> Iterator[bytes]:
         """The object at the final name, which must be this attempt's own unless it was adopted (an empty ref). An
         upload is not readable before it is published: not_found."""
-        token = _parse_ref(staged.ref)[0] if staged.ref else None
-        return read_object(self._client, self._bucket, self._key(staged.path), path=staged.path, token=token)
+        return self._bucket.read(staged.path, token=token_of_ref(staged.ref))
+
+    def read_back_many(self, staged: Iterable[Staged]) -> Generator[Reading]:
+        wanted = (
+            self._wanted(item.path, item.size_bytes, partial(self.read_back, item), token_of_ref(item.ref))
+            for item in staged
+        )
+        return read_ahead(wanted, self._bucket.signed)
 
     def publish(self, staged: Sequence[Staged]) -> Iterator[StorageError | None]:
-        for item in staged:
-            try:
-                if not item.published:
-                    self._complete(item)
-            except StorageError as error:
-                yield error
-            else:
-                yield None
+        return self._writer.publish(staged)
 
     def discard(self, ref: str, path: str) -> None:
         """Abort the upload and, where `path` is told, delete the object there if it carries this attempt's token.
@@ -195,37 +189,18 @@ class S3Storage(Storage):
         the object, that is, while holding the lease of the row that reserved it. Bytes that were there already when
         the attempt came, and were adopted, have an empty ref: nothing is staged, and nothing is removed.
         """
-        if not ref:
-            return
-        token, upload_id, staged_path = _parse_ref(ref)
-        if upload_id:
-            self._upload(staged_path, upload_id).abort()
-            self.delete(_note_of(token))
-        if path and self.token_of(path) == token:
-            self.delete(path)
+        discard(self._bucket, ref, path)
 
     def delete(self, path: str) -> None:
-        with telling(path):
-            self._client.delete_object(Bucket=self._bucket, Key=self._key(path))
+        self._bucket.delete(path)
 
     # -------------------------------------------------------------------------------------- our own small files
 
     def read_reserved(self, name: str) -> bytes | None:
-        key = self._reserved_key(name)
-        try:
-            return b"".join(read_object(self._client, self._bucket, key, path=f"{RESERVED}/{name}"))
-        except StorageError as error:
-            if error.fault is Fault.NOT_FOUND:
-                return None
-            raise
+        return self._bucket.read_reserved(name)
 
     def write_reserved(self, name: str, content: bytes) -> None:
-        path = f"{RESERVED}/{name}"
-        with telling(path):
-            answer = self._client.put_object(
-                Bucket=self._bucket, Key=self._reserved_key(name), **body_arguments(content, MD5)
-            )
-        require_etag(answer, path)
+        self._bucket.write_reserved(name, content)
 
     # ------------------------------------------------------------------------------------------------- health
 
@@ -237,9 +212,9 @@ class S3Storage(Storage):
 
         One that was completed, and whose note a crash left behind, is among them: discarding it removes the note.
         """
-        for found in self._listing(self._reserved_key(f"{_NOTES}/")):
+        for found in self._bucket.listing(self._bucket.reserved_key(f"{NOTES}/")):
             token = found["Key"].rpartition("/")[2]
-            if (ref := self.read_reserved(f"{_NOTES}/{token}")) is not None:
+            if (ref := self.read_reserved(f"{NOTES}/{token}")) is not None:
                 yield ref.decode(), token
 
     def check(self, *, write: bool = True) -> list[Check]:
@@ -250,13 +225,14 @@ class S3Storage(Storage):
 
     def probe(self) -> Probe:
         """Trials of what the server does, on scratch objects in our reserved folder."""
-        return Probe(self._client, self._bucket, self._reserved_key(""))
+        bucket = self._bucket
+        return Probe(bucket.client, bucket.parts_client, self._bucket_name, bucket.reserved_key(""))
 
     @property
     def capabilities(self) -> Capabilities:
         """What the server does with digests and conditions, as found at most a day ago."""
         if self._known is None:
-            endpoint = f"{self._endpoint_url or self._region}/{self._bucket}"
+            endpoint = f"{self._endpoint_url or self._region}/{self._bucket_name}"
             now = datetime.now(UTC)
             self._known = probing.from_json(self.read_reserved(probing.FILE_NAME), endpoint, now=now)
             if self._known is None:
@@ -268,12 +244,25 @@ class S3Storage(Storage):
     # ---------------------------------------------------------------------------------------------- internals
 
     @property
-    def _client(self) -> S3Client:
+    def _bucket(self) -> Bucket:
         if self._connected is None:
             raise ValueError("This storage is not connected: use it as a context manager.")
         return self._connected
 
-    def _new_client(self) -> S3Client:
+    @property
+    def _writer(self) -> Writer:
+        return Writer(self._bucket, self.capabilities)
+
+    def _wanted(
+        self, path: str, size_bytes: int, read: Callable[[], Iterator[bytes]], token: str | None = None
+    ) -> Wanted:
+        key = None
+        with suppress(StorageError):  # reading it raises the same
+            key = self._bucket.key(path)
+        return Wanted(path, key, size_bytes, read, partial(self.stat, path), token)
+
+    def _new_client(self, signs_bytes: bool) -> S3Client:
+        """A client; unless it `signs_bytes`, those that it sends over plain HTTP are not part of what it signs."""
         # A session of its own: sessions may be shared neither between threads nor across a fork.
         session = Session(
             aws_access_key_id=self._access_key_id,
@@ -281,144 +270,12 @@ class S3Storage(Storage):
             region_name=self._region,
         )
         config = _CLIENT_CONFIG
-        if self._endpoint_url:
+        if self._endpoint_url:  # Amazon S3 is spoken to by TLS, and by the names of its buckets
             config = config.merge(Config(s3={"addressing_style": "path"}))
+            if not signs_bytes:
+                config = config.merge(Config(s3={"addressing_style": "path", "payload_signing_enabled": False}))
         try:
             return session.client("s3", endpoint_url=self._endpoint_url, config=config)
         except ValueError as error:
             message = f"endpoint_url or region of the storage's connection is not valid: {error}."
             raise StorageError(Fault.CONFIGURATION, message) from error
-
-    def _key(self, path: str) -> str:
-        # Some servers take a backslash for a slash, and resolve or refuse "", "." and "..": such keys are not used.
-        names.split(path, separators="\\")
-        return self._prefix + path
-
-    def _listing(self, start: str, *, delimiter: str = "") -> Iterator[ObjectTypeDef]:
-        """All objects whose keys begin with `start` (and have no `delimiter` after it), a page at a time."""
-        lister = self._client.get_paginator("list_objects_v2")
-        pages = iter(lister.paginate(Bucket=self._bucket, Prefix=start, Delimiter=delimiter))
-        while True:
-            with telling():
-                page = next(pages, None)
-            if page is None:
-                return
-            yield from page.get("Contents", ())
-
-    def _reserved_key(self, name: str) -> str:
-        return f"{self._prefix}{RESERVED}/{name}"
-
-    def _head(self, path: str) -> Any:
-        """The answer to HEAD, or None where there is no object."""
-        with telling(path):
-            try:
-                return self._client.head_object(Bucket=self._bucket, Key=self._key(path))
-            except ClientError as error:
-                if status_of(error) == 404:
-                    return None
-                raise
-
-    def _refuse_taken(self, path: str) -> None:
-        if self._head(path) is not None:
-            raise StorageError(Fault.EXISTS, "The name is taken already; nothing was replaced.", path=path)
-
-    def _write_small(self, path: str, token: str, content: bytearray) -> Staged:
-        able = self.capabilities
-        if not able.conditional_put:
-            self._refuse_taken(path)
-        try:
-            with telling(path):
-                answer = self._client.put_object(
-                    Bucket=self._bucket,
-                    Key=self._key(path),
-                    Metadata={TOKEN_METADATA: token},
-                    **body_arguments(content, able.put_digest),
-                    **not_replacing(able.conditional_put),
-                )
-            require_etag(answer, path)
-        except StorageError as error:
-            self._explain_taken(error, path, token)
-        return Staged(f"object:{token}", path, len(content), _proof(able), published=True)
-
-    def _explain_taken(self, error: StorageError, path: str, token: str) -> None:
-        """Return where the object that is in the way is this attempt's own: the first answer was lost, and boto3 sent
-        the request again. Raise `error` otherwise."""
-        if error.fault not in (Fault.EXISTS, Fault.NOT_FOUND) or self.token_of(path) != token:
-            raise error
-
-    def _write_large(self, path: str, token: str, parts: Iterable[bytearray]) -> Staged:
-        able = self.capabilities
-        upload = MultipartUpload.begin(self._client, self._bucket, self._key(path), path=path, token=token)
-        ref = _upload_ref(token, upload.upload_id, path)
-        try:
-            # Before the first part: an upload that nobody has noted holds no bytes.
-            self.write_reserved(f"{_NOTES}/{token}", ref.encode())
-            size_bytes = upload.send(parts, digest=able.part_digest)
-        except BaseException as error:
-            try:
-                self.discard(ref, "")
-            except StorageError as left:
-                error.add_note(f"The multipart upload {upload.upload_id} could not be aborted and stays behind: {left}")
-            raise
-        return Staged(ref, path, size_bytes, _proof(able))
-
-    def _upload(self, path: str, upload_id: str) -> MultipartUpload:
-        return MultipartUpload(self._client, self._bucket, self._key(path), upload_id, path=path)
-
-    def _complete(self, staged: Staged) -> None:
-        token, upload_id, _ = _parse_ref(staged.ref)
-        conditional = self.capabilities.conditional_complete
-        upload = self._upload(staged.path, upload_id)
-        with self._claim(staged.path, token):
-            try:
-                parts = upload.whole_parts(staged.size_bytes)
-                if not conditional:
-                    self._refuse_taken(staged.path)
-                upload.complete(parts, conditional=conditional)
-            except StorageError as error:
-                self._explain_taken(error, staged.path, token)
-            self._look_at_completed(staged, token)
-        self.delete(_note_of(token))
-
-    def _claim(self, path: str, token: str) -> AbstractContextManager[None]:
-        if not self.capabilities.conditional_put:
-            return nullcontext()  # a claim that may be replaced claims nothing
-        key = self._reserved_key(f"{_CLAIMS}/{hashlib.sha256(path.encode()).hexdigest()}")
-        return claim(self._client, self._bucket, key, token=token, path=path)
-
-    def _look_at_completed(self, staged: Staged, token: str) -> None:
-        """Return where the object is what was staged. Raises StorageError(exists, not_found) where it is not."""
-        answer = self._head(staged.path)
-        if answer is not None and token_in(answer) != token:
-            raise StorageError(Fault.EXISTS, "Another attempt took the name at the same moment.", path=staged.path)
-        if answer is None or answer["ContentLength"] != staged.size_bytes:
-            self.discard(staged.ref, staged.path)
-            message = "The server completed the upload to something else than was sent; it is taken back, send it anew."
-            raise StorageError(Fault.NOT_FOUND, message, path=staged.path)
-
-
-def _note_of(token: str) -> str:
-    return f"{RESERVED}/{_NOTES}/{token}"
-
-
-def _proof(able: Capabilities) -> Proof:
-    return Proof.BY_STORE if able.proves else Proof.READ_BACK_PUBLISHED
-
-
-def _whole_seconds(moment: datetime) -> datetime:
-    """HEAD tells whole seconds alone, a listing sometimes more: the same object must have the same time in both."""
-    return moment.astimezone(UTC).replace(microsecond=0)
-
-
-def _upload_ref(token: str, upload_id: str, path: str) -> str:
-    return f"upload:{token}:{quote(upload_id, safe='')}:{path}"
-
-
-def _parse_ref(ref: str) -> tuple[str, str, str]:
-    """The token, the upload id (empty for an object) and the path (likewise) in the name of staged bytes."""
-    match ref.split(":", 3):
-        case ["object", token]:
-            return token, "", ""
-        case ["upload", token, upload_id, path]:
-            return token, unquote(upload_id), path
-    raise ValueError(f"{ref!r} does not name staged bytes of an S3 storage.")

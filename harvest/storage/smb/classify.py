@@ -22,9 +22,16 @@ from smbprotocol.exceptions import (
 from smbprotocol.header import NtStatus
 
 from harvest.storage.base import Fault, StorageError
+from harvest.storage.smb.exchange import NoCreditsError
+from harvest.storage.smb.messages import MalformedError, StatusError
+from harvest.storage.smb.protection import ForgedError
 
-LIBRARY_ERRORS = (SMBException, OSError, ValueError, KeyError, IndexError, struct.error)
-"""All that smbprotocol raises, its receiving thread's accidents included. Not Exception: a task's time limit is one."""
+LIBRARY_ERRORS = (
+    *(StatusError, MalformedError, ForgedError, NoCreditsError),
+    *(SMBException, OSError, ValueError, KeyError, IndexError, struct.error),
+)
+"""All that a connection raises, and smbprotocol, its receiving thread's accidents included. Not Exception: a task's
+time limit is one."""
 
 Meaning = tuple[Fault, str]
 
@@ -120,6 +127,12 @@ _MEANINGS: Mapping[int, Meaning] = {
     0xC0000904: (Fault.CONFIGURATION, "The file is larger than the server's file system allows."),  # FILE_TOO_LARGE
 }
 
+_OF_THE_CONNECTION: Mapping[type[Exception], str] = {
+    ForgedError: "An answer arrived damaged or forged, and the connection was given up",
+    MalformedError: "The server's answer makes no sense, and the connection was given up",
+    NoCreditsError: "The server hangs: it grants no further requests",
+}
+
 _TELLING_WORDS: Mapping[str, Meaning] = {
     # smbprotocol raises these as a bare SMBException or ValueError; nothing but the text tells them apart.
     "as a guest": (Fault.AUTHENTICATION, f"The server took us for a guest: it does not know this user. {_REFUSED}"),
@@ -139,7 +152,7 @@ _TELLING_WORDS: Mapping[str, Meaning] = {
 
 def status_of(error: BaseException | None) -> int | None:
     """The NTSTATUS code with which the server answered, None where `error` is no answer of a server."""
-    if isinstance(error, SMBResponseException):
+    if isinstance(error, SMBResponseException | StatusError):
         return int(error.status)
     return int(error.ntstatus) if isinstance(error, SMBOSError) else None
 
@@ -154,6 +167,13 @@ def _meaning(error: BaseException) -> Meaning:
     status = status_of(error)
     if status is not None:
         return _MEANINGS.get(status) or (Fault.IO, f"The server answered with {_status_name(status)}.")
+    for kind, explanation in _OF_THE_CONNECTION.items():
+        if isinstance(error, kind):
+            return Fault.UNREACHABLE, f"{explanation}: {error}."
+    return _of_the_library(error)
+
+
+def _of_the_library(error: BaseException) -> Meaning:
     match error:
         case SMBAuthenticationError():
             return Fault.AUTHENTICATION, f"The log-in failed: {error}. {_REFUSED}"

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
-from smbprotocol.file_info import FileAttributes
+from harvest.storage.base import Entry
+from harvest.storage.smb.messages import ATTRIBUTE_FOLDER, ATTRIBUTE_REPARSE_POINT, Attributes, Bytes
 
 # [MS-FSCC] 2.4.18 FileIdFullDirectoryInformation: NextEntryOffset, FileIndex, CreationTime, LastAccessTime,
 # LastWriteTime, ChangeTime, EndOfFile, AllocationSize, FileAttributes, FileNameLength, EaSize, Reserved, FileId.
-_FIXED = struct.Struct("<IIqqqqqqIII4xQ")
+_FIXED = struct.Struct("<I4xq8xqqq8xIII4xQ")
 _FILETIME_EPOCH = datetime(1601, 1, 1, tzinfo=UTC)
 _LATEST = datetime.max.replace(tzinfo=UTC)
 _NO_FILE_ID = (0, 0xFFFF_FFFF_FFFF_FFFF)  # [MS-FSCC] 2.1.9: the file system has none, or none that is unique
@@ -22,22 +23,22 @@ class MalformedListingError(ValueError):
     """The server's answer is not a listing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """One line of a listing. `name` may hold lone surrogates: [MS-FSCC] 2.1.5 lets a name be any 16-bit units."""
+class Listed(NamedTuple):
+    """One line of a listing. `name` may hold lone surrogates: [MS-FSCC] 2.1.5 lets a name be any 16-bit units. Times
+    are FILETIMEs; `file_id` and `reparse_tag` are as they were sent."""
 
     name: str
     size_bytes: int
-    modified_at: datetime
-    changed_at: datetime
-    created_at: datetime | None
+    modified: int
+    changed: int
+    created: int
     attributes: int
     reparse_tag: int
-    file_id: int | None
+    file_id: int
 
     @property
     def is_folder(self) -> bool:
-        return bool(self.attributes & FileAttributes.FILE_ATTRIBUTE_DIRECTORY)
+        return bool(self.attributes & ATTRIBUTE_FOLDER)
 
     @property
     def is_link(self) -> bool:
@@ -50,47 +51,51 @@ def leads_elsewhere(attributes: int, reparse_tag: int) -> bool:
     A file that the server keeps deduplicated, compressed or on tape is a reparse point too, but stands for itself.
     Folders of that kind are rare, and DFS links look like them, so that of folders none is followed.
     """
-    if not attributes & FileAttributes.FILE_ATTRIBUTE_REPARSE_POINT:
+    if not attributes & ATTRIBUTE_REPARSE_POINT:
         return False
-    return bool(reparse_tag & _NAME_SURROGATE or attributes & FileAttributes.FILE_ATTRIBUTE_DIRECTORY)
+    return bool(reparse_tag & _NAME_SURROGATE or attributes & ATTRIBUTE_FOLDER)
 
 
-def parse_listing(buffer: bytes) -> Iterator[Listed]:
+def parse_listing(buffer: Bytes) -> Iterator[Listed]:
     """The lines of a buffer of FileIdFullDirectoryInformation. Raises MalformedListingError."""
-    offset = 0
+    offset, end = 0, len(buffer)
+    unpack, fixed_bytes = _FIXED.unpack_from, _FIXED.size
     while True:
-        try:
-            step, _, created, _, modified, changed, size, _, attributes, name_length, extra, file_id = (
-                _FIXED.unpack_from(buffer, offset)
-            )
-        except struct.error:
-            raise MalformedListingError("it ends in the middle of a line") from None
-        start = offset + _FIXED.size
-        name = buffer[start : start + name_length]
-        if len(name) != name_length or name_length % 2 or not name or size < 0:
+        start = offset + fixed_bytes
+        if start > end:
+            raise MalformedListingError("it ends in the middle of a line")
+        step, created, modified, changed, size, attributes, name_bytes, extra, file_id = unpack(buffer, offset)
+        if start + name_bytes > end or name_bytes % 2 or not name_bytes or size < 0:
             raise MalformedListingError("a line has an impossible size")
-        yield Listed(
-            name=name.decode("utf-16-le", "surrogatepass"),
-            size_bytes=size,
-            modified_at=moment(modified),
-            changed_at=moment(changed),
-            created_at=creation(created, modified, changed),
-            attributes=attributes,
-            # EaSize is the reparse tag where the attributes say that there is one.
-            reparse_tag=extra if attributes & FileAttributes.FILE_ATTRIBUTE_REPARSE_POINT else 0,
-            file_id=unique_id(file_id),
-        )
+        name = str(buffer[start : start + name_bytes], "utf-16-le", "surrogatepass")
+        # EaSize is the reparse tag where the attributes say that there is one.
+        tag = extra if attributes & ATTRIBUTE_REPARSE_POINT else 0
+        yield Listed(name, size, modified, changed, created, attributes, tag, file_id)
         if step == 0:
             return
-        if step < _FIXED.size:
+        if step < fixed_bytes:
             raise MalformedListingError("its lines overlap")
         offset += step
+
+
+def entry(path: str, listed: Listed) -> Entry:
+    """What a line of a listing tells of the file at `path`."""
+    file_id = None if listed.file_id in _NO_FILE_ID else str(listed.file_id)
+    created_at = creation(listed.created, listed.modified, listed.changed)
+    return Entry(path, listed.size_bytes, moment(listed.modified), file_id, created_at)
+
+
+def line(name: str, told: Attributes, file_id: int, reparse_tag: int = 0) -> Listed:
+    """What a listing would say of a file of which a handle has `told` this."""
+    return Listed(
+        name, told.size_bytes, told.modified, told.changed, told.created, told.attributes, reparse_tag, file_id
+    )
 
 
 def moment(filetime: int) -> datetime:
     """A FILETIME ([MS-DTYP] 2.3.3: 100 ns since 1601) as UTC, truncated to microseconds and to the year 9999."""
     try:
-        return _FILETIME_EPOCH + timedelta(microseconds=max(filetime, 0) // 10)
+        return _FILETIME_EPOCH + timedelta(0, 0, max(filetime, 0) // 10)
     except OverflowError:
         return _LATEST
 

@@ -2,55 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 from harvest.storage.base import RESERVED, Entry, Fault, StorageError, Unreadable
-from harvest.storage.smb.listing import Listed
+from harvest.storage.smb.listing import Listed, entry, unique_id
+from harvest.storage.smb.messages import ATTRIBUTE_FOLDER, ATTRIBUTE_REPARSE_POINT
 
 DEEPEST = 64
 """How many folders deep a walk goes. What lies deeper is taken for a loop that the server does not admit."""
 
+AHEAD = 32
+"""How many folders are picked before they are listed, so that their listings can be asked for at once."""
+
 ListFolder = Callable[[str], Iterator[Listed]]
 Look = Callable[[str], Listed]
+Expect = Callable[[Iterable[str]], None]
+
+_UNUSUAL = ATTRIBUTE_FOLDER | ATTRIBUTE_REPARSE_POINT
+_SEPARATORS = re.compile(r"[/\\\0]")
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_UNUSABLE = re.compile("[/\\\\\0\ud800-\udfff]|^[.]{1,2}$")
 
 
-@dataclass(frozen=True, slots=True)
-class _Folder:
+class _Folder(NamedTuple):
     path: str
     depth: int
     file_id: int | None
 
 
 def walk(
-    list_folder: ListFolder, look: Look, top: str, *, recursive: bool, advanced: Callable[[], None] = lambda: None
+    list_folder: ListFolder,
+    look: Look,
+    top: str,
+    *,
+    recursive: bool,
+    advanced: Callable[[], None] = lambda: None,
+    expect: Expect = lambda _: None,
 ) -> Iterator[Entry | Unreadable]:
     """See Storage.walk. `list_folder` yields the lines of a folder's listing, `look` what one would say of a path; both
-    raise StorageError.
+    raise StorageError. `expect` is told again and again which folders will be listed next.
 
     A server follows its own symbolic links and shows what they lead to as ordinary folders. So a folder is entered
     once; where the server tells no ids, DEEPEST ends the loop.
     """
     met: dict[int, list[str]] = {}
     pending = [_Folder(top, 0, None)]
-    while pending:
-        folder = pending.pop()
-        if folder.path.split("/", maxsplit=1)[0] == RESERVED:
-            continue
+    picked: deque[_Folder] = deque()
+    while pending or picked:
+        while pending and len(picked) < AHEAD:
+            folder = pending.pop()
+            if folder.path.split("/", maxsplit=1)[0] != RESERVED:
+                picked.append(folder)
+        if not picked:
+            return
+        expect(folder.path for folder in picked if folder.depth <= DEEPEST)
+        folder = picked.popleft()
         advanced()
         below: list[_Folder] = []
         try:
-            file_id = folder.file_id if folder.depth else look(top).file_id
+            file_id = folder.file_id if folder.depth else unique_id(look(top).file_id)
             if file_id is not None:
                 _refuse_met(folder.path, met.setdefault(file_id, []), look)
             if folder.depth > DEEPEST:
                 raise _unusable(folder.path, f"It lies more than {DEEPEST} folders deep, as in a loop of links.")
-            for listed in list_folder(folder.path):
-                found = _look_at(listed, folder)
-                if isinstance(found, _Folder):
-                    below.append(found)
-                elif found is not None:
-                    yield found
+            yield from _files_in(folder, list_folder(folder.path), below)
         except StorageError as error:
             if error.whole_storage:
                 raise
@@ -61,6 +79,20 @@ def walk(
         pending += sorted(below, key=lambda one: one.path, reverse=True)
 
 
+def _files_in(folder: _Folder, lines: Iterator[Listed], below: list[_Folder]) -> Iterator[Entry | Unreadable]:
+    """What is to be told of `folder`; the folders in it are added to `below`."""
+    above = f"{folder.path}/" if folder.path else ""
+    for listed in lines:
+        if not listed.attributes & _UNUSUAL and not _UNUSABLE.search(listed.name):
+            yield entry(above + listed.name, listed)
+        else:
+            found = _look_at(listed, folder)
+            if isinstance(found, _Folder):
+                below.append(found)
+            elif found is not None:
+                yield found
+
+
 def _refuse_met(path: str, same_id: list[str], look: Look) -> None:
     """Raise StorageError for a folder that was met under another path, and note one that was not.
 
@@ -68,9 +100,9 @@ def _refuse_met(path: str, same_id: list[str], look: Look) -> None:
     folders do not share the times of their last changes as well, asked for at one moment.
     """
     if same_id:
-        times = (now := look(path)).modified_at, now.changed_at
+        times = (now := look(path)).modified, now.changed
         for met in same_id:
-            if times == ((other := look(met)).modified_at, other.changed_at):
+            if times == ((other := look(met)).modified, other.changed):
                 raise _unusable(path, f"It is {met!r}, met already: a link on the server leads here.")
     same_id.append(path)
 
@@ -84,20 +116,14 @@ def _look_at(listed: Listed, folder: _Folder) -> Entry | Unreadable | _Folder | 
     if listed.is_link:
         return _unreadable(path, "It is a link (a reparse point that leads to another place); links are not followed.")
     if listed.is_folder:
-        return _Folder(path, folder.depth + 1, listed.file_id)
+        return _Folder(path, folder.depth + 1, unique_id(listed.file_id))
     return entry(path, listed)
 
 
-def entry(path: str, listed: Listed) -> Entry:
-    """What a line of a listing tells of the file at `path`."""
-    file_id = None if listed.file_id is None else str(listed.file_id)
-    return Entry(path, listed.size_bytes, listed.modified_at, file_id, listed.created_at)
-
-
 def _why_unusable(name: str) -> str | None:
-    if any(character in name for character in "/\\\0"):
+    if _SEPARATORS.search(name):
         return "The server sent a name that no file can have, and that would lead elsewhere. Nothing was done with it."
-    if any("\ud800" <= character <= "\udfff" for character in name):
+    if _SURROGATES.search(name):
         return "The name is not valid UTF-16 and could not be kept exactly. Rename it."
     return None
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from django.core.exceptions import FieldError, ValidationError
+from django.core.exceptions import ValidationError
 from django.core.signing import BadSignature, Signer
 from django.db.models import Q, QuerySet
 from rest_framework.exceptions import ValidationError as BadRequest
@@ -23,12 +23,18 @@ if TYPE_CHECKING:
     from rest_framework.views import APIView
 
 COUNTED_AT_MOST = 10_000
+OF_THE_PAGE = frozenset({"limit", "cursor", "count", "ordering", "format"})
+"""Parameters of lists that are no conditions: they are read here, and `format` by the browsable API."""
 SIGNER = Signer(salt="streamweave.cursor")
 """Cursors are signed: what a database cannot take, such as a null character, never gets near it in one."""
 
 
 class KeysetPagination(BasePagination):
-    """Views give `ordering` (a tuple ending in a unique field) and, where clients may choose, `ordering_fields`."""
+    """Views give `ordering` (a tuple ending in a unique field) and, where clients may choose, `ordering_fields`.
+
+    A view may have `page(beyond, ordering, count)`, which knows a faster way than its queryset to the first `count`
+    rows that meet the `Q`.
+    """
 
     default_limit = 1000
     greatest_limit = 5000
@@ -38,11 +44,13 @@ class KeysetPagination(BasePagination):
         limit = self._limit(request)
         ordering = self._ordering(request, view)
         self._total = self._count(queryset) if request.query_params.get("count") == "true" else None
-        queryset = queryset.order_by(*ordering)
         cursor = request.query_params.get("cursor")
-        if cursor:
-            queryset = self._after(queryset, ordering, cursor)
-        rows = list(queryset[: limit + 1])
+        beyond = self._beyond(queryset.model, ordering, cursor) if cursor else Q()
+        page = getattr(view, "page", None)
+        if page:
+            rows = page(beyond, ordering, limit + 1)
+        else:
+            rows = list(queryset.filter(beyond).order_by(*ordering)[: limit + 1])
         self._next = self._cursor(rows[limit - 1], ordering) if len(rows) > limit else None
         return rows[:limit]
 
@@ -99,20 +107,21 @@ class KeysetPagination(BasePagination):
         return SIGNER.sign_object([list(ordering), values])
 
     @staticmethod
-    def _after(queryset: QuerySet[Any], ordering: tuple[str, ...], cursor: str) -> QuerySet[Any]:
-        """The rows after the cursor: for (a, b), a >= x and (a > x or b > y), which an index on (a, b) serves."""
+    def _beyond(model: Any, ordering: tuple[str, ...], cursor: str) -> Q:
+        """What the rows after the cursor meet: for (a, b), a >= x and (a > x or b > y), which an index on (a, b)
+        serves."""
         wrong = BadRequest({"cursor": ["This is no cursor of this list; begin without one."]})
         try:
             names, texts = SIGNER.unsign_object(cursor)
             if tuple(names) != ordering or len(texts) != len(ordering):
                 raise wrong
-            fields = [queryset.model._meta.get_field(name.removeprefix("-")) for name in ordering]
+            fields = [model._meta.get_field(name.removeprefix("-")) for name in ordering]
             values = [field.to_python(text) for field, text in zip(fields, texts, strict=True)]
-            condition = Q()
-            for name, value in reversed(list(zip(ordering, values, strict=True))):
-                field, beyond = name.removeprefix("-"), "lt" if name.startswith("-") else "gt"
-                strictly = Q(**{f"{field}__{beyond}": value})
-                condition = strictly if not condition else Q(**{f"{field}__{beyond}e": value}) & (strictly | condition)
-            return queryset.filter(condition)
-        except (BadSignature, ValueError, TypeError, ValidationError, FieldError):
+        except (BadSignature, ValueError, TypeError, ValidationError):
             raise wrong from None
+        condition = Q()
+        for name, value in reversed(list(zip(ordering, values, strict=True))):
+            field, further = name.removeprefix("-"), "lt" if name.startswith("-") else "gt"
+            strictly = Q(**{f"{field}__{further}": value})
+            condition = strictly if not condition else Q(**{f"{field}__{further}e": value}) & (strictly | condition)
+        return condition

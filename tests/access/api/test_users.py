@@ -11,6 +11,7 @@ from rest_framework.test import APIClient
 
 from access.members import add_members
 from access.models import AuditEvent, Group, Project, User
+from tests.access.conftest import PASSWORD
 
 pytestmark = pytest.mark.django_db
 MakeUser = Callable[..., User]
@@ -177,3 +178,46 @@ def test_only_administrators_are_told_anything(lab: Any, logged_in: LogIn, api: 
         answer = logged_in(lab[0]).get(route.format(pk=pk))
         assert (answer.status_code, answer.json()) == (403, {"detail": "Admin access required"})
         assert api.get(route.format(pk=pk)).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("patch", "", {"role": "admin"}),
+        ("delete", "", None),
+        ("post", "/deactivate", None),
+        ("post", "/restore", None),
+    ],
+)
+def test_a_user_is_changed_only_as_he_was_read(
+    as_admin: APIClient, make_user: MakeUser, method: str, path: str, body: Any
+) -> None:
+    ann = make_user("ann")
+    url = f"/api/admin/users/{ann.pk}"
+    etag = as_admin.get(url)["ETag"]
+    ann.is_verified = True
+    ann.save()
+    known = AuditEvent.objects.count()
+    stale = getattr(as_admin, method)(url + path, body, format="json", headers={"If-Match": etag})
+    assert stale.status_code == 412
+    ann.refresh_from_db()
+    assert (ann.role, ann.is_active, ann.deleted_at) == ("user", True, None)
+    assert AuditEvent.objects.count() == known
+    fresh = as_admin.get(url)["ETag"]
+    done = getattr(as_admin, method)(url + path, body, format="json", headers={"If-Match": fresh})
+    assert done.status_code < 300, done.content
+
+
+def test_one_changes_oneself_only_as_one_was_read(make_user: MakeUser, logged_in: LogIn) -> None:
+    ann = make_user("ann")
+    client = logged_in(ann)
+    etag = client.get("/users/me")["ETag"]
+    ann.refresh_from_db()
+    ann.is_verified = True
+    ann.save()
+    body = {"email": "new@example.org", "current_password": PASSWORD}
+    assert client.patch("/users/me", body, format="json", headers={"If-Match": etag}).status_code == 412
+    ann.refresh_from_db()
+    assert ann.email == "ann@example.org"
+    etag = client.get("/users/me")["ETag"]
+    assert client.patch("/users/me", body, format="json", headers={"If-Match": etag}).status_code == 200

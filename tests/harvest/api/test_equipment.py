@@ -270,6 +270,10 @@ def test_a_paused_instrument_is_resumed(admin: APIClient, instrument: Instrument
         ({"name": "\U0001f52c" * 100}, "name"),
         ({"name": "a\x00b"}, "name"),
         ({"cifs_host": "tem:99999"}, "cifs_host"),
+        ({"cifs_host": "tem:445:445"}, "cifs_host"),
+        ({"max_connections": 2**15}, "max_connections"),
+        ({"min_age_seconds": 2**31}, "min_age_seconds"),
+        ({"max_bytes_per_second": 2**63}, "max_bytes_per_second"),
         ({"cifs_base_path": "../.."}, "cifs_base_path"),
         ({"enabled": "perhaps"}, "enabled"),
         ({"enabled": None}, "enabled"),
@@ -400,6 +404,18 @@ def test_a_place_where_files_are_stored_does_not_move(
     refused = admin.patch(f"/api/storage-locations/{archive.pk}", {"base_path": str(elsewhere)}, format="json")
     assert refused.status_code == 400
     assert list(refused.json()) == ["base_path"]
+
+
+@pytest.mark.parametrize(
+    ("host", "reached"), [("[::1]:1445", ("::1", 1445)), ("[::1]", ("::1", 445)), ("::1", ("::1", 445))]
+)
+def test_an_ipv6_address_in_brackets_is_the_address_that_is_reached(
+    admin: APIClient, account: ServiceAccount, host: str, reached: tuple[str, int]
+) -> None:
+    made = admin.post("/api/instruments", an_instrument(cifs_host=host, service_account_id=str(account.pk)), "json")
+    assert made.status_code == 201, made.content
+    source: Any = Instrument.objects.get(pk=made.json()["id"]).open_source()
+    assert (source.address.host, source.address.port) == reached
 
 
 # ---------------------------------------------------------------------------------------------------------- trying it

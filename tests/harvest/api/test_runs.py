@@ -177,3 +177,10 @@ def test_nobody_else_sees_runs(stranger: APIClient, schedule: HarvestSchedule) -
         assert {one.status_code for one in answers} == {403}
     assert HarvestRun.objects.get().status == RunStatus.QUEUED
     assert APIClient().get("/api/runs").status_code == 401
+
+
+@pytest.mark.parametrize("query", ["colour=red", "status=failed&status=queued", "status=failed&status="])
+def test_what_a_list_does_not_know_is_refused_by_name(admin: APIClient, query: str) -> None:
+    refused = admin.get(f"/api/runs?{query}")
+    assert refused.status_code == 400
+    assert list(refused.json()) == [query.partition("=")[0]]

@@ -10,7 +10,7 @@ import pytest
 import redis
 from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
-from django_celery_beat.models import PeriodicTask
+from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask
 from rest_framework.test import APIClient
 
 from access.models import AuditEvent, User
@@ -212,3 +212,15 @@ def test_a_preview_of_a_wrong_number_of_times_is_refused(
     response = admin.get(f"/api/schedules/{schedule.pk}/preview", {"count": count})
     assert response.status_code == 400
     assert list(response.json()) == ["count"]
+
+
+@pytest.mark.parametrize("cron", ["0 1 * * *", "0 0 1 * MON"])
+def test_two_rows_of_the_beat_with_one_timing_stand_in_no_schedule_s_way(
+    admin: APIClient, schedule: HarvestSchedule, data: dict[str, Any], cron: str
+) -> None:
+    """Two schedules that are made at the same moment may leave two."""
+    for _ in range(2):
+        CrontabSchedule.objects.create(minute="0", hour="1", timezone="UTC")
+        IntervalSchedule.objects.create(every=1, period=IntervalSchedule.MINUTES)
+    made = admin.post("/api/schedules", {**data, "cron_expression": cron}, format="json")
+    assert made.status_code == 201, made.content

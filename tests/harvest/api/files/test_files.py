@@ -162,6 +162,22 @@ def test_an_administrator_gives_a_file_an_owner_who_then_sees_it(
     assert client_of(ann).get(f"/api/files/{file.pk}").status_code == 404
 
 
+def test_an_owner_is_given_only_to_a_file_as_it_was_read(asking: APIClient, ann: User, make_file: MakeFile) -> None:
+    file = make_file("a")
+    url, body = f"/api/files/{file.pk}", {"owner_id": str(ann.pk)}
+    etag = asking.get(url).headers["ETag"]
+    FileRecord.objects.filter(pk=file.pk).update(metadata={"compound": "glucose"})
+    stale = asking.patch(url, body, format="json", HTTP_IF_MATCH=etag)
+    assert stale.status_code == 412
+    assert "Read it again" in stale.json()["detail"]
+    file.refresh_from_db()
+    assert file.owner_id is None
+    assert grants_on([file]) == []
+    fresh = asking.patch(url, body, format="json", HTTP_IF_MATCH=asking.get(url).headers["ETag"])
+    assert fresh.status_code == 200
+    assert fresh.headers["ETag"] == asking.get(url).headers["ETag"]
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [

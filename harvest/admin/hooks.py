@@ -1,4 +1,4 @@
-"""Administration of hooks."""
+"""The admin page of hooks. It stands here because hooks know neither users nor the audit log."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 
+from access.admin.base import DeletedFilter
+from harvest.admin.base import BoundedAdmin, Form
 from hooks.builtins import BUILTINS
 from hooks.models import HookConfig, Implementation
 
 
-class HookConfigForm(forms.ModelForm):  # type: ignore[type-arg]  # it takes none at run time
+class HookConfigForm(Form):
     description = forms.CharField(required=False, empty_value=None, widget=AdminTextareaWidget)
     builtin_name = forms.TypedChoiceField(
         label="Builtin",
@@ -59,25 +61,8 @@ class HookConfigForm(forms.ModelForm):  # type: ignore[type-arg]  # it takes non
         return cleaned
 
 
-class DeletedFilter(admin.SimpleListFilter):
-    title = "deleted"
-    parameter_name = "deleted"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("yes", "Deleted"), ("all", "All")]
-
-    def choices(self, changelist: Any) -> Any:
-        first, *others = super().choices(changelist)
-        return [{**first, "display": "Not deleted"}, *others]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[HookConfig]) -> QuerySet[HookConfig]:
-        if self.value() == "all":
-            return queryset
-        return queryset.filter(deleted_at__isnull=self.value() != "yes")
-
-
 @admin.register(HookConfig)
-class HookConfigAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # it takes none at run time
+class HookConfigAdmin(BoundedAdmin):
     form = HookConfigForm
     list_display = (
         "name",
@@ -92,7 +77,6 @@ class HookConfigAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # it takes n
     )
     list_filter = ("trigger", "implementation", "enabled", "instrument", DeletedFilter)
     list_select_related = ("instrument",)
-    list_per_page = 50
     search_fields = ("name", "description", "builtin_name", "script_path", "webhook_url")
     ordering = ("trigger", "priority", "created_at")
     readonly_fields = ("config_help", "last_run_at", "last_failed_at", "last_error", "created_at", "updated_at")
@@ -105,7 +89,7 @@ class HookConfigAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # it takes n
         ("Config", {"fields": ("config", "config_help")}),
         ("So far", {"fields": ("last_run_at", "last_failed_at", "last_error", "created_at", "updated_at")}),
     )
-    actions = ("enable", "disable", "restore")
+    actions = ("enable", "disable", "soft_delete", "restore")
 
     @admin.display(description="Calls")
     def called(self, hook: HookConfig) -> str:
@@ -144,23 +128,18 @@ class HookConfigAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # it takes n
         fields = tuple(super().get_readonly_fields(request, obj))
         return fields if request.user.is_superuser else (*fields, "script_path")
 
-    def delete_model(self, request: HttpRequest, obj: HookConfig) -> None:
-        obj.soft_delete()
+    @admin.action(description="Enable the chosen hooks")
+    def enable(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        self.change_each(request, queryset.filter(enabled=False), "enabled", lambda hook: _switch(hook, on=True))
 
-    def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:
-        queryset.soft_delete()
+    @admin.action(description="Disable the chosen hooks")
+    def disable(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        self.change_each(request, queryset.filter(enabled=True), "disabled", lambda hook: _switch(hook, on=False))
 
-    @admin.action(description="Enable selected hooks", permissions=["change"])
-    def enable(self, request: HttpRequest, queryset: Any) -> None:
-        self.message_user(request, f"{queryset.update(enabled=True)} enabled.")
 
-    @admin.action(description="Disable selected hooks", permissions=["change"])
-    def disable(self, request: HttpRequest, queryset: Any) -> None:
-        self.message_user(request, f"{queryset.update(enabled=False)} disabled.")
-
-    @admin.action(description="Restore selected deleted hooks", permissions=["change"])
-    def restore(self, request: HttpRequest, queryset: Any) -> None:
-        self.message_user(request, f"{queryset.restore()} restored.")
+def _switch(hook: HookConfig, *, on: bool) -> None:
+    hook.enabled = on
+    hook.save(update_fields=["enabled"])
 
 
 def _schema_text(schema: Any) -> str:

@@ -1,3 +1,5 @@
+"""The admin page of hooks."""
+
 from __future__ import annotations
 
 import json
@@ -9,7 +11,8 @@ from django.contrib.auth import get_user_model
 from django.test import Client, RequestFactory
 from django.urls import reverse
 
-from hooks.admin import HookConfigAdmin
+from access.models import AuditEvent
+from harvest.admin.hooks import HookConfigAdmin
 from hooks.models import HookConfig
 from tests.hooks.test_builtins import SEED_FILTER
 from tests.hooks.test_webhooks import OTHER, SECRET
@@ -113,30 +116,43 @@ def test_what_a_config_may_hold_is_told_beside_it(admin: Client) -> None:
         assert words in page
 
 
+def act(admin: Client, hook: HookConfig, action: str, query: str = "") -> None:
+    data = {"action": action, "_selected_action": [str(hook.pk)]}
+    assert admin.post(reverse(LIST) + query, data, follow=True).status_code == 200
+    hook.refresh_from_db()
+
+
 def test_deleting_keeps_the_row_and_it_can_be_restored(admin: Client, webhook: HookConfig) -> None:
-    admin.post(reverse("admin:hooks_hookconfig_delete", args=[webhook.pk]), {"post": "yes"})
-    assert HookConfig.objects.get().deleted_at
-    admin.get(reverse(LIST))  # shows the message that it was deleted
+    assert admin.post(reverse("admin:hooks_hookconfig_delete", args=[webhook.pk]), {"post": "yes"}).status_code == 403
+    act(admin, webhook, "soft_delete")
+    assert webhook.deleted_at
     assert "LIMS" not in admin.get(reverse(LIST)).content.decode()
     assert "LIMS" in admin.get(reverse(LIST), {"deleted": "yes"}).content.decode()
-    admin.post(
-        reverse(LIST) + "?deleted=yes", {"action": "restore", "_selected_action": [str(webhook.pk)]}, follow=True
-    )
-    assert HookConfig.objects.get().deleted_at is None
+    act(admin, webhook, "restore", "?deleted=yes")
+    assert webhook.deleted_at is None
 
 
-def test_hooks_are_enabled_disabled_and_deleted_in_numbers(admin: Client, webhook: HookConfig) -> None:
-    def act(action: str, **more: Any) -> None:
-        data = {"action": action, "_selected_action": [str(webhook.pk)], **more}
-        assert admin.post(reverse(LIST), data).status_code == 302
-        webhook.refresh_from_db()
-
-    act("disable")
+def test_hooks_are_switched_on_and_off_in_numbers_with_an_event_for_each(admin: Client, webhook: HookConfig) -> None:
+    act(admin, webhook, "disable")
     assert not webhook.enabled
-    act("enable")
+    act(admin, webhook, "disable")
+    act(admin, webhook, "enable")
     assert webhook.enabled
-    act("delete_selected", post="yes")
-    assert webhook.deleted_at
+    act(admin, webhook, "soft_delete")
+    events = AuditEvent.objects.order_by("at").values_list("action", "object_id", "detail__after__enabled")
+    assert list(events) == [
+        ("hookconfig.disabled", str(webhook.pk), False),
+        ("hookconfig.enabled", str(webhook.pk), True),
+        ("hookconfig.deleted", str(webhook.pk), None),
+    ]
+
+
+def test_a_new_secret_is_an_event_that_does_not_tell_it(admin: Client, webhook: HookConfig) -> None:
+    data = form(name="LIMS", trigger="post_transfer", implementation="http_webhook", webhook_url=webhook.webhook_url)
+    assert admin.post(change(webhook), {**data, "enabled": "on", "webhook_secret": OTHER}).status_code == 302
+    (event,) = AuditEvent.objects.all()
+    assert event.action == "hookconfig.changed"
+    assert event.detail == {"before": {"webhook_secret": "****"}, "after": {"webhook_secret": "****"}}
 
 
 @pytest.mark.parametrize("superuser", [True, False])
