@@ -13,7 +13,7 @@ SQLITE = DATABASE_URL="sqlite:///$(CURDIR)/var/$(1)/db.sqlite3"
 COMPILE := CUSTOM_COMPILE_COMMAND="make lock" .venv/bin/pip-compile --quiet --strip-extras --allow-unsafe \
 	--generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 
-.PHONY: help demo dev test check openapi bench bench-api clean lock
+.PHONY: help demo dev test faults check openapi bench bench-api clean lock
 
 help:
 	@echo "make demo    the demonstration lab: shares, storage, web server, a first harvest (ONCE=1, HARVEST=0, PORT=8000)"
@@ -21,6 +21,7 @@ help:
 	@echo "make check   format, lint, types, import rules, missing migrations, deployment settings, diagrams, API"
 	@echo "make dev     web server, worker and beat, which start anew when the source changes (PORT=8000)"
 	@echo "make openapi writes docs/openapi.yaml from the code, which make check compares"
+	@echo "make faults  every lie of a hostile file server on every way of the product, of which make test tries a fifth"
 	@echo "make bench   harvests beside rclone, in 12 minutes (FULL=1 the rows that take longer, ONLY=row,row, WRITE=1)"
 	@echo "make bench-api  lists of files among a million of them, on PostgreSQL"
 	@echo "make lock    resolves requirements/*.in into the lock files"
@@ -46,6 +47,10 @@ demo: .venv/installed-demo
 
 dev: .venv/installed-run
 	@$(MANAGE) up --dev --port $(PORT)
+
+faults: .venv/installed-test
+	bin/debian smbd=samba postgres=postgresql
+	$(PYTHON) -m pytest --whole-matrix -m matrix
 
 test: .venv/installed-test
 	bin/debian smbd=samba postgres=postgresql redis-server=redis-server xxhsum=xxhash

@@ -130,9 +130,9 @@ class Batch:
             for attempts_left in reversed(range(WRITE_ATTEMPTS)):
                 try:
                     with transaction.atomic():
-                        self.count(**counted)
                         if bulk.write(transfers, fields, where={"lease_token": self.token}) < len(transfers):
                             raise LeaseLostError
+                        self.count(**counted)
                     break
                 except IntegrityError:
                     if mend is None or not attempts_left:
@@ -289,7 +289,7 @@ class Batch:
         self.transfers = [transfer for transfer in self.transfers if transfer.pk in self._held]
 
     def count(self, **counted: int) -> None:
-        """Add to the counters of the run."""
+        """Add to the counters of the run; last in a transaction, for the others of the run wait for its row."""
         counted = {field: number for field, number in counted.items() if number}
         if counted:
             HarvestRun.objects.filter(pk=self.run.pk).update(

@@ -166,10 +166,6 @@ def _write_down(batch: Batch, storage: Storage, transfers: list[FileTransfer]) -
             transfer.staged_ref = transfer.staged_proof = None
             transfer.error_phase = transfer.error_code = transfer.error_message = None
             transfer.attempts = 0
-        batch.count(
-            files_completed=len(verified),
-            bytes_transferred=sum(transfer.bytes_transferred or 0 for transfer in verified),
-        )
         batch.step(verified, State.VERIFIED, *_PROVEN, "error_phase", "error_code", "error_message", "attempts")
         if prompt and not other:
             enriching.write_found([transfer for transfer in unknown if transfer.pk not in fresh])
@@ -179,6 +175,10 @@ def _write_down(batch: Batch, storage: Storage, transfers: list[FileTransfer]) -
             enriching.make_available(batch, hooks, enriched)
         else:
             batch.write()
+        batch.count(
+            files_completed=len(verified),
+            bytes_transferred=sum(transfer.bytes_transferred or 0 for transfer in verified),
+        )
     for transfer in transfers:
         if transfer.pk in other:
             batch.confirm()

@@ -72,8 +72,9 @@ def claim(run: HarvestRun) -> Batch | None:
         run.instrument = instrument
         if instrument.paused_at or runs.quiet_until(instrument, now) or _busy(instrument, now):
             return None
-        token, transfers = run.transfers.claim(now=now, holder=holder(), limit=BATCH_FILES, limit_bytes=BATCH_BYTES)
-    return Batch(run, token, transfers) if transfers else None
+        token = run.transfers.lease(now=now, holder=holder(), limit=BATCH_FILES, limit_bytes=BATCH_BYTES)
+    transfers = FileTransfer.objects.held(token) if token else []
+    return Batch(run, token, transfers) if token and transfers else None
 
 
 def batches_due(run: HarvestRun) -> int:

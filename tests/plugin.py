@@ -24,6 +24,24 @@ from tests.servers.postgres import PostgresServer
 sys.path[:] = [entry for entry in sys.path if Path(entry) != Path(sys.executable).parent]
 
 
+EVERY = 5
+"""Which of a matrix of combinations are tried by default. It divides none of their dimensions, so that each kind of
+each dimension has its turn."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--whole-matrix", action="store_true", help="every combination of the tests marked “matrix”")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--whole-matrix"):
+        return
+    matrix = [item for item in items if item.get_closest_marker("matrix")]
+    left_out = {item for number, item in enumerate(matrix) if number % EVERY}
+    config.hook.pytest_deselected(items=[item for item in items if item in left_out])
+    items[:] = [item for item in items if item not in left_out]
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # a wrapper, so that it comes before pytest-django
 def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None]:
     folder = Path(tempfile.mkdtemp(prefix="streamweave-tests-"))

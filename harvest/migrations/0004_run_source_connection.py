@@ -4,15 +4,18 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('harvest', '0003_fewer_indexes'),
+        ("harvest", "0003_fewer_indexes"),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='harvestrun',
-            name='source_connection',
-            field=models.TextField(blank=True, help_text='How the share was connected: dialect, signing, how many requests at once.', null=True),
+            model_name="harvestrun",
+            name="source_connection",
+            field=models.TextField(
+                blank=True,
+                help_text="How the share was connected: dialect, signing, how many requests at once.",
+                null=True,
+            ),
         ),
     ]

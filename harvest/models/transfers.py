@@ -79,13 +79,11 @@ class FileTransferQuerySet(TimestampedQuerySet):
         }
         return self.filter(conditions[Status(word)])
 
-    def claim(
-        self, *, now: datetime, holder: str, limit: int, limit_bytes: int
-    ) -> tuple[uuid.UUID, list[FileTransfer]]:
+    def lease(self, *, now: datetime, holder: str, limit: int, limit_bytes: int) -> uuid.UUID | None:
         """Lease at most `limit` due transfers of at most `limit_bytes` together (always at least one).
 
         A compare-and-swap: of two that claim the same rows, one gets them. Files that were lost in a batch before are
-        taken in smaller batches only. Returns the token and what it holds, oldest first; nothing where nothing is due.
+        taken in smaller batches only. Returns the token, None where nothing is due.
         """
         token = uuid.uuid4()
         due = self.due(now).order_by("created_at", "id").values_list("pk", "version__size_bytes", "batch_limit")[:limit]
@@ -100,7 +98,7 @@ class FileTransferQuerySet(TimestampedQuerySet):
                 break
             chosen.append(pk)
         if not chosen:
-            return token, []
+            return None
         FileTransfer.objects.filter(pk__in=chosen).due(now).update(
             lease_token=token,
             lease_expires_at=now + timedelta(seconds=settings.LEASE_SECONDS),
@@ -109,8 +107,12 @@ class FileTransferQuerySet(TimestampedQuerySet):
             carry_attempts=F("carry_attempts") + 1,
             started_at=models.functions.Coalesce("started_at", now),
         )
+        return token
+
+    def held(self, token: uuid.UUID) -> list[FileTransfer]:
+        """What the lease `token` holds, with record, version and storage, oldest first."""
         held = list(
-            FileTransfer.objects.filter(lease_token=token)
+            self.filter(lease_token=token)
             .select_related("record", "version")
             .defer(*_OF_NO_USE_TO_A_WORKER)
             .order_by("created_at", "id")
@@ -119,7 +121,7 @@ class FileTransferQuerySet(TimestampedQuerySet):
         for transfer in held:
             transfer.version.record = transfer.record
             transfer.storage_location = locations[transfer.storage_location_id]
-        return token, held
+        return held
 
     def take_back_abandoned(self, now: datetime) -> int:
         """Free what dead workers held. A lost batch is tried again in halves; only the loss of a single file counts

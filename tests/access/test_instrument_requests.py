@@ -82,7 +82,7 @@ def test_what_another_asked_is_what_does_not_exist(asked: InstrumentRequest, mak
     stranger = client_of(make_user("bob"))
     assert stranger.get(URL).json() == []
     unseen, absent, no_id = (stranger.get(f"{URL}/{pk}") for pk in (asked.pk, uuid.uuid4(), "1"))
-    assert (unseen.status_code, unseen.json()) == (404, {"detail": "Request not found"})
+    assert (unseen.status_code, unseen.json()) == (404, {"detail": "Instrument request not found"})
     assert unseen.content == absent.content == no_id.content
     assert unseen.headers == absent.headers == no_id.headers
 

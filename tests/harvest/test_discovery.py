@@ -152,7 +152,8 @@ def test_a_file_without_a_copy_is_taken_as_it_is_now(run: HarvestRun, share: Pat
 def test_a_file_that_a_worker_holds_is_left_to_it(run: HarvestRun, share: Path, schedule: HarvestSchedule) -> None:
     write(share / "fid", b"begun")
     walk(run, share)
-    token, held = FileTransfer.objects.claim(now=WRITTEN_AT, holder="w", limit=9, limit_bytes=9)
+    token = FileTransfer.objects.lease(now=WRITTEN_AT, holder="w", limit=9, limit_bytes=9)
+    assert token is not None
     FileTransfer.objects.update(state=State.READY)
     write(share / "fid", b"begun and ended", minutes=5)
 
@@ -160,7 +161,7 @@ def test_a_file_that_a_worker_holds_is_left_to_it(run: HarvestRun, share: Path, 
 
     transfer = FileTransfer.objects.get()
     assert (transfer.state, transfer.lease_token) == (State.READY, token)
-    assert len(held) == 1
+    assert len(FileTransfer.objects.held(token)) == 1
 
 
 @pytest.mark.parametrize("state", [State.SKIPPED, State.VANISHED])

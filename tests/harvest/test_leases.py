@@ -40,7 +40,8 @@ def make(schedule: HarvestSchedule, count: int, size_bytes: int = 10) -> list[Fi
 
 
 def claim(limit: int = 100, limit_bytes: int = 10**9, now: datetime = NOW) -> list[FileTransfer]:
-    return FileTransfer.objects.claim(now=now, holder="w", limit=limit, limit_bytes=limit_bytes)[1]
+    token = FileTransfer.objects.lease(now=now, holder="w", limit=limit, limit_bytes=limit_bytes)
+    return FileTransfer.objects.held(token) if token else []
 
 
 def test_a_claim_is_bounded_in_files_and_bytes(schedule: HarvestSchedule) -> None:

@@ -466,8 +466,8 @@ def test_a_worker_that_lost_its_lease_writes_nothing(on_share: Path, schedule: H
     FileTransfer.objects.update(lease_expires_at=timezone.now())
     take_back()
 
+    batch.step(batch.transfers, State.ACCEPTED)
     with pytest.raises(pipeline.LeaseLostError):
-        batch.step(batch.transfers, State.ACCEPTED)
         batch.write()
 
     assert FileTransfer.objects.get().state == State.DISCOVERED

@@ -151,6 +151,8 @@ class Scene:
 
 SMALL = [8192, 0, 1, 5000, 65536, 70_000] * 8
 LARGE = [5 << 20, (3 << 20) + 17]
+pytestmark = pytest.mark.matrix
+
 WAYS: dict[str, tuple[list[int], Callable[[Scene], list[StorageError]]]] = {
     "walk": (SMALL, Scene.walk),
     "read small": (SMALL, Scene.read),
