@@ -158,6 +158,7 @@ class FileTransfer(TimestampedModel):
         on_delete=models.PROTECT,
         related_name="scheduled_transfers",
         help_text="Where the schedule said.",
+        db_index=False,  # PostgreSQL would take it, where it should look for the version
     )
     storage_location = models.ForeignKey(
         StorageLocation,

@@ -80,6 +80,7 @@ def test_a_user_is_answered_as_described(scene: Scene, persona: str, case: Any) 
     ask(scene, persona, case)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("persona", ["direct"])
 @refusing.exclude(path_regex=FOR_USERS).parametrize()
 @settings(bounded, max_examples=1)
