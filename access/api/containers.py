@@ -89,6 +89,8 @@ class ContainerViewSet(Answering, ConfiguredViewSet):
             return Response(status=status.HTTP_204_NO_CONTENT)
         raise NotFound("Member not found")
 
+    # Groups and projects each say these two for themselves.
+
     def asked_member(self) -> User | Group:
         """Whom the request names. Raises ValidationError if there is nobody of that id."""
         raise NotImplementedError

@@ -66,7 +66,8 @@ class Container(SoftDeletedModel):
 
     @classmethod
     def touched(cls, ids: Collection[uuid.UUID]) -> set[int]:
-        """Ids of the `auth.Group`s whose effective members depend on these containers."""
+        """Ids of the `auth.Group`s whose effective members depend on these containers. Group and Project each say it;
+        a model cannot have abstract methods."""
         raise NotImplementedError
 
     def save(self, *args: Any, update_fields: Iterable[str] | None = None, **kwargs: Any) -> None:

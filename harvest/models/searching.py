@@ -114,7 +114,7 @@ class HasFact(Condition):
             f"fact.type IN ({', '.join(['%s'] * len(types))})" + (" AND fact.atom = %s" if atom is not None else "")
             for types, atom in meant
         )
-        sql = f"EXISTS (SELECT 1 FROM json_each({column}) AS fact WHERE fact.key = %s AND ({values}))"  # noqa: S608
+        sql = f"EXISTS (SELECT 1 FROM json_each({column}) AS fact WHERE fact.key = %s AND ({values}))"  # noqa: S608  (a column compiled by Django; values are parameters)
         return sql, [*params, key, *(part for types, atom in meant for part in (*types, *_given(atom)))]
 
     def as_postgresql(self, compiler: Any, connection: Any) -> Sql:

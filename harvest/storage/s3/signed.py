@@ -51,7 +51,8 @@ class SignedRequests:
         self._auth = S3SigV4Auth(credentials, "s3", region)
         base_url = example.url.removesuffix(_EXAMPLE_KEY)
         self._user_agent = _text(example.headers["User-Agent"])
-        self._members = client.meta.service_model.operation_model("PutObject").input_shape.members  # type: ignore[union-attr]
+        shape: Any = client.meta.service_model.operation_model("PutObject").input_shape
+        self._members = shape.members
         self._connections = _connections(client, base_url)
         self._base_path = urlsplit(base_url).path
         self._host = self._auth.headers_to_sign(AWSRequest("GET", base_url))["host"]
@@ -159,7 +160,7 @@ def _example(client: S3Client, bucket: str) -> AWSPreparedRequest:
 
 def _session(client: S3Client) -> Any:
     """botocore's own HTTP session; nothing public tells which proxies and certificates it goes by."""
-    return client._endpoint.http_session  # type: ignore[attr-defined]
+    return client._endpoint.http_session  # type: ignore[attr-defined]  # private, so not in the stubs
 
 
 def _connections(client: S3Client, base_url: str) -> KeptConnections:
